@@ -1,0 +1,1 @@
+"""Tindra: the open, self-hostable backend of a smart, shared, focused email client."""

@@ -1,0 +1,123 @@
+"""From a parsed request to its answer: calls in order, result references, one error boundary.
+
+Source: RFC 8620 s3.3 to s3.7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tindra.base import limits
+from tindra.core.access import Caller
+from tindra.core.datatype import CallContext, Registry
+from tindra.core.errors import MethodError, RequestError, SetError, StoreError, Unavailable
+from tindra.core.services import Services
+from tindra.wire.jmap.pointer import PointerError, resolve_pointer
+from tindra.wire.jmap.request import Call, Request
+
+Report = Callable[[str, BaseException], str]
+"""Tell the operator of an unexpected error in a method; gives an id that the client may quote."""
+_Responses = list[tuple[str, dict[str, Any], str]]
+
+
+async def run_request(
+    registry: Registry, services: Services, caller: Caller, request: Request, report: Report
+) -> dict[str, Any]:
+    """The Response object, without sessionState. Source: RFC 8620 s3.4
+
+    Raises: RequestError unknownCapability, limit.
+    """
+    for uri in request.using:
+        if uri not in registry.capabilities:
+            raise RequestError("unknownCapability", f"this server has no {uri[:200]!r}")
+    if len(request.calls) > limits.CALLS_IN_REQUEST_MAX:
+        raise RequestError(
+            "limit", f"over {limits.CALLS_IN_REQUEST_MAX} method calls", limit="maxCallsInRequest"
+        )
+    context = CallContext(
+        services, registry, caller, frozenset(request.using), dict(request.created_ids or {})
+    )
+    responses: _Responses = []
+    for call in request.calls:
+        responses.extend(
+            (n, a, call.id) for n, a in await _run_call(context, call, responses, report)
+        )
+    answer: dict[str, Any] = {"methodResponses": responses}
+    if request.created_ids is not None:
+        answer["createdIds"] = context.created_ids
+    return answer
+
+
+async def _run_call(
+    context: CallContext, call: Call, responses: _Responses, report: Report
+) -> list[tuple[str, dict[str, Any]]]:
+    """The responses of one call; whatever goes wrong in it, the next call still runs."""
+    try:
+        method = context.registry.methods.get(call.name)
+        if method is None or method.capability not in context.using:
+            raise MethodError("unknownMethod", _unknown(method is None, call.name))
+        arguments = _resolve_references(call.arguments, responses)
+        result = await method.handler(context, arguments)
+        if isinstance(result, dict):
+            return [(call.name, result)]
+        found = result[:1]
+        for name, implicit in result[1:]:
+            found.extend(await _run_call(context, Call(name, implicit, call.id), responses, report))
+    except MethodError as error:
+        return [("error", error.to_arguments())]
+    except SetError as error:
+        return [("error", MethodError(error.kind, error.description).to_arguments())]
+    except Unavailable as error:
+        return [("error", {"type": "serverUnavailable", "description": str(error)})]
+    except (StoreError, Exception) as error:
+        text = f"unexpected error, reported as {report(call.name, error)}"
+        return [("error", {"type": "serverFail", "description": text})]
+    return found
+
+
+def _unknown(is_missing: bool, name: str) -> str:
+    reason = "does not exist here" if is_missing else "needs its capability in 'using'"
+    return f"{name[:60]!r} {reason}"
+
+
+def _resolve_references(arguments: dict[str, Any], responses: _Responses) -> dict[str, Any]:
+    """Arguments with each "#name" replaced by what it refers to. Source: RFC 8620 s3.7"""
+    if not any(name[:1] == "#" for name in arguments):
+        return arguments
+    resolved: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name[:1] != "#":
+            resolved[name] = value
+            continue
+        if name[1:] in arguments:
+            raise MethodError("invalidArguments", f"both {name[1:60]!r} and {name[:60]!r} given")
+        resolved[name[1:]] = _resolve_reference(name, value, responses)
+    return resolved
+
+
+def _resolve_reference(name: str, value: Any, responses: _Responses) -> Any:
+    if not isinstance(value, dict) or value.keys() != {"resultOf", "name", "path"}:
+        raise MethodError("invalidArguments", f"{name[:60]!r} must be a ResultReference")
+    if not all(isinstance(item, str) for item in value.values()):
+        raise MethodError("invalidArguments", f"{name[:60]!r} must hold three strings")
+    for response_name, result, call_id in responses:
+        if call_id == value["resultOf"]:
+            if response_name != value["name"]:
+                break
+            try:
+                return resolve_pointer(result, value["path"])
+            except PointerError as error:
+                raise MethodError("invalidResultReference", str(error)) from None
+    raise MethodError(
+        "invalidResultReference",
+        f"no response {value['name'][:60]!r} of {value['resultOf'][:60]!r}",
+    )
+
+
+def encode_response(answer: dict[str, Any], session_state: str) -> bytes:
+    """The bytes of a Response; `msgspec.Raw` parts are spliced in as they are."""
+    answer["sessionState"] = session_state
+    return msgspec.json.encode(answer)

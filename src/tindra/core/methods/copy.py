@@ -1,0 +1,195 @@
+"""Foo/copy (RFC 8620 s5.4), generic over every type whose Writer is a Copier too.
+
+Three phases, each consistent in itself: the originals are read in the one account, the copies are
+written in one transaction of the other, and the originals are destroyed by an implicit Foo/set.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from tindra.base import limits
+from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.core.access import check_read, check_write
+from tindra.core.arguments import check_names, take_bool
+from tindra.core.datatype import CallContext, Datatype, SetContext
+from tindra.core.errors import MethodError, SetError
+from tindra.core.ports import Cursor
+from tindra.core.state import encode_state
+from tindra.core.tx import Tx, transact
+
+_ARGUMENTS = frozenset(
+    {
+        "fromAccountId",
+        "ifFromInState",
+        "accountId",
+        "ifInState",
+        "create",
+        "onSuccessDestroyOriginal",
+        "destroyFromIfInState",
+    }
+)
+
+
+class CopyRequest(NamedTuple):
+    """A /copy after its generic arguments were checked."""
+
+    from_account_id: AccountId
+    account_id: AccountId
+    create: dict[str, dict[str, Any]]
+    """creation id -> what the copy has other than the original, without its id."""
+    originals: dict[str, str]
+    """creation id -> id of the original; creation references are resolved."""
+
+
+class Originals(NamedTuple):
+    """What the first phase brings."""
+
+    state: ModSeq
+    """Of the type in the account copied from, at the time of reading."""
+    prepared: dict[str, Any]
+    """creation id -> whatever `Copier.copy` needs, or the SetError that refuses it."""
+
+
+@runtime_checkable
+class Copier(Protocol):
+    """A Writer that can copy between accounts. Source: RFC 8620 s5.4"""
+
+    async def load_originals(self, call: CallContext, request: CopyRequest) -> Originals:
+        """Read the originals, and carry over what cannot be written in a transaction (blobs)."""
+        ...
+
+    async def copy(
+        self, context: SetContext, original: Any, overrides: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Make one copy in the transaction; gives its id and all properties the server set.
+
+        Raises: SetError, before anything of the copy is written; alreadyExists with existingId.
+        """
+        ...
+
+
+def _take_state(arguments: dict[str, Any], name: str) -> str | None:
+    state = arguments.get(name)
+    if state is not None and not isinstance(state, str):
+        raise MethodError("invalidArguments", f"{name!r} must be a string or null")
+    return state
+
+
+def _take_accounts(
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
+) -> tuple[AccountId, AccountId]:
+    """(from, to). Raises: MethodError fromAccountNotFound and those of check_write."""
+    access = check_write(context.caller, arguments.get("accountId"), datatype.right)
+    try:
+        source = check_read(context.caller, arguments.get("fromAccountId"))
+    except MethodError as error:
+        if error.kind == "accountNotFound":
+            raise MethodError("fromAccountNotFound", error.description) from None
+        raise MethodError("invalidArguments", "fromAccountId must be given") from None
+    if source.account.id == access.account.id:
+        raise MethodError("invalidArguments", "fromAccountId and accountId must differ")
+    return source.account.id, access.account.id
+
+
+def _take_request(
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
+) -> CopyRequest:
+    source_id, target_id = _take_accounts(context, datatype, arguments)
+    check_names(arguments, _ARGUMENTS)
+    create = arguments.get("create")
+    if not isinstance(create, dict):
+        raise MethodError("invalidArguments", "'create' must be an object")
+    if len(create) > limits.OBJECTS_IN_SET_MAX:
+        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} objects")
+    overrides: dict[str, dict[str, Any]] = {}
+    originals: dict[str, str] = {}
+    for key, obj in create.items():
+        if not is_id(key) or not isinstance(obj, dict):
+            raise MethodError("invalidArguments", f"create/{key[:60]} must be an object")
+        id = obj.get("id")
+        if not isinstance(id, str):
+            raise MethodError("invalidArguments", f"create/{key} needs the 'id' of its original")
+        originals[key] = context.created_ids.get(id[1:], id) if id.startswith("#") else id
+        overrides[key] = {name: value for name, value in obj.items() if name != "id"}
+    return CopyRequest(source_id, target_id, overrides, originals)
+
+
+async def run_copy(
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Foo/copy, followed by the Foo/set that destroys the originals if that is asked for.
+
+    Raises: MethodError accountNotFound, accountReadOnly, forbidden, fromAccountNotFound,
+        invalidArguments, requestTooLarge, stateMismatch.
+    Cost: one read, one transaction, and what the Copier does for each object.
+    Source: RFC 8620 s5.4
+    """
+    request = _take_request(context, datatype, arguments)
+    has_destroy = take_bool(arguments, "onSuccessDestroyOriginal")
+    destroy_state = _take_state(arguments, "destroyFromIfInState")
+    source_state, target_state = (_take_state(arguments, n) for n in ("ifFromInState", "ifInState"))
+    copier = datatype.writer
+    assert isinstance(copier, Copier)
+    originals = await copier.load_originals(context, request)
+    found_state = encode_state(Cursor(originals.state))
+    if source_state not in (None, found_state):
+        raise MethodError("stateMismatch", f"the state copied from is {found_state}")
+    answer = await _write(context, datatype, request, originals, target_state)
+    responses = [(f"{datatype.name}/copy", answer)]
+    if has_destroy and answer["created"]:
+        done = dict.fromkeys(request.originals[key] for key in answer["created"])
+        destroy: dict[str, Any] = {"accountId": request.from_account_id, "destroy": list(done)}
+        if destroy_state is not None:
+            destroy["ifInState"] = destroy_state
+        responses.append((f"{datatype.name}/set", destroy))
+    return responses
+
+
+async def _write(
+    context: CallContext,
+    datatype: Datatype,
+    request: CopyRequest,
+    originals: Originals,
+    if_in_state: str | None,
+) -> dict[str, Any]:
+    """The second phase: all copies in one transaction, each failing alone."""
+    access = context.caller.accounts[request.account_id]
+    copier = datatype.writer
+    assert isinstance(copier, Copier)
+
+    async def write(tx: Tx) -> dict[str, Any]:
+        old_state = encode_state(
+            Cursor((await tx.store.load_states()).get(datatype.name, ModSeq(0)))
+        )
+        if if_in_state not in (None, old_state):
+            raise MethodError("stateMismatch", f"the state is {old_state}")
+        run = SetContext(tx, context, access, {}, {})
+        created: dict[str, Any] = {}
+        refused: dict[str, Any] = {}
+        for key, overrides in request.create.items():
+            original = originals.prepared.get(key)
+            try:
+                if isinstance(original, SetError):
+                    raise original
+                if original is None:
+                    raise SetError("notFound", "there is no such object to copy")
+                created[key] = await copier.copy(run, original, overrides)
+            except SetError as error:
+                refused[key] = error.to_object()
+        return {
+            "fromAccountId": request.from_account_id,
+            "accountId": request.account_id,
+            "oldState": old_state,
+            "created": created or None,
+            "notCreated": refused or None,
+        }
+
+    answer, info = await transact(
+        context.services, request.account_id, f"{datatype.name}/copy", write
+    )
+    state = info.states.get(datatype.name)
+    answer["newState"] = answer["oldState"] if state is None else encode_state(Cursor(state))
+    for key, made in (answer["created"] or {}).items():
+        context.created_ids[key] = made["id"]
+    return answer

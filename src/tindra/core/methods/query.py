@@ -1,0 +1,139 @@
+"""Foo/query and Foo/queryChanges (RFC 8620 s5.5, s5.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tindra.base import limits
+from tindra.base.ids import ModSeq
+from tindra.core.access import check_read
+from tindra.core.arguments import check_names, take_bool, take_int, take_unsigned
+from tindra.core.datatype import CallContext, Datatype, QueryAnswer, QueryPlan, QueryWindow
+from tindra.core.errors import MethodError, StateTooOld
+from tindra.core.ports import Cursor, StoreReader
+from tindra.core.state import encode_state, parse_state
+
+_SHARED = frozenset({"accountId", "filter", "sort", "calculateTotal"})
+_QUERY = _SHARED | {"position", "anchor", "anchorOffset", "limit"}
+_QUERY_CHANGES = _SHARED | {"sinceQueryState", "maxChanges", "upToId"}
+
+
+def _plan(datatype: Datatype, arguments: dict[str, Any]) -> QueryPlan:
+    assert datatype.querier is not None
+    sort = arguments.get("sort")
+    if sort is not None and (
+        not isinstance(sort, list) or not all(isinstance(item, dict) for item in sort)
+    ):
+        raise MethodError("invalidArguments", "'sort' must be a list of Comparators or null")
+    filter = arguments.get("filter")
+    if filter is not None and not isinstance(filter, dict):
+        raise MethodError("invalidArguments", "'filter' must be an object or null")
+    return datatype.querier.plan_query(filter, sort, arguments)
+
+
+async def run_query(
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Foo/query. Cost: the plan's, for the first position + limit ids.
+
+    Raises: MethodError accountNotFound, invalidArguments, anchorNotFound, unsupportedFilter,
+        unsupportedSort.
+    Source: RFC 8620 s5.5
+    """
+    account_id = check_read(context.caller, arguments.get("accountId")).account.id
+    check_names(arguments, _QUERY | datatype.query_arguments)
+    position = take_int(arguments, "position", 0) or 0
+    offset = take_int(arguments, "anchorOffset", 0) or 0
+    wanted = take_unsigned(arguments, "limit")
+    limit = min(limits.QUERY_IDS_MAX if wanted is None else wanted, limits.QUERY_IDS_MAX)
+    anchor = arguments.get("anchor")
+    if anchor is not None and not isinstance(anchor, str):
+        raise MethodError("invalidArguments", "'anchor' must be an id or null")
+    has_total = take_bool(arguments, "calculateTotal")
+    plan = _plan(datatype, arguments)
+    is_open = anchor is not None or position < 0
+    window = QueryWindow(None if is_open else position + limit, has_total or position < 0)
+    found = await plan.list_ids(context, account_id, window)
+    start = _start(found, anchor, position, offset)
+    answer: dict[str, Any] = {
+        "accountId": account_id,
+        "queryState": encode_state(Cursor(found.state)),
+        "canCalculateChanges": plan.can_calculate_changes,
+        "position": start,
+        "ids": found.ids[start : start + limit],
+    }
+    if has_total:
+        answer["total"] = found.total
+    if wanted is None or wanted > limit:
+        answer["limit"] = limit
+    return answer
+
+
+def _start(found: QueryAnswer, anchor: str | None, position: int, offset: int) -> int:
+    """Index of the first id to give. Source: RFC 8620 s5.5"""
+    if anchor is not None:
+        try:
+            return max(0, found.ids.index(anchor) + offset)
+        except ValueError:
+            raise MethodError("anchorNotFound", "the anchor is not in the result") from None
+    return max(0, len(found.ids) + position) if position < 0 else position
+
+
+async def run_query_changes(
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Foo/queryChanges: what to take out of, and to put into, a result known before.
+
+    The ids that may have moved are taken out and, where they still match, put in again at their
+    new place; `upToId` shortens nothing, which the RFC allows. Cost: the whole result is read.
+    Raises: MethodError cannotCalculateChanges, tooManyChanges and those of /query.
+    Source: RFC 8620 s5.6
+    """
+    account_id = check_read(context.caller, arguments.get("accountId")).account.id
+    check_names(arguments, _QUERY_CHANGES | datatype.query_arguments)
+    wanted = take_unsigned(arguments, "maxChanges")
+    if wanted == 0:
+        raise MethodError("invalidArguments", "'maxChanges' must be greater than 0")
+    up_to = arguments.get("upToId")
+    if up_to is not None and not isinstance(up_to, str):
+        raise MethodError("invalidArguments", "'upToId' must be an id or null")
+    has_total = take_bool(arguments, "calculateTotal")
+    plan = _plan(datatype, arguments)
+    if not plan.can_calculate_changes:
+        raise MethodError("cannotCalculateChanges", "not for this filter or sort")
+
+    async def read_affected(reader: StoreReader) -> tuple[Cursor, ModSeq, set[str]]:
+        newest = (await reader.load_states()).get(datatype.name, ModSeq(0))
+        since = parse_state(arguments.get("sinceQueryState"), newest)
+        if since.modseq == newest:
+            return since, newest, set()
+        affected = await plan.list_affected(reader, since.modseq, limits.CHANGES_COUNT_MAX)
+        if affected is None:
+            raise MethodError("cannotCalculateChanges", "too much has changed since")
+        return since, newest, affected
+
+    store = context.services.store
+    while True:
+        try:
+            since, newest, affected = await store.read(account_id, read_affected)
+        except StateTooOld:
+            raise MethodError("cannotCalculateChanges", "this state is too old") from None
+        found = QueryAnswer([], None, newest)
+        if affected or has_total:
+            found = await plan.list_ids(context, account_id, QueryWindow(None, has_total))
+        # Two reads: if someone wrote in between, look again, so that both tell of one state.
+        if found.state == newest:
+            break
+    added = [{"id": id, "index": i} for i, id in enumerate(found.ids) if id in affected]
+    if wanted is not None and len(affected) + len(added) > wanted:
+        raise MethodError("tooManyChanges", f"there are more than {wanted}")
+    answer: dict[str, Any] = {
+        "accountId": account_id,
+        "oldQueryState": encode_state(since),
+        "newQueryState": encode_state(Cursor(newest)),
+        "removed": sorted(affected),
+        "added": added,
+    }
+    if has_total:
+        answer["total"] = found.total
+    return answer

@@ -1,0 +1,289 @@
+"""Small types: everything about them from one table of properties.
+
+Objects are JSON in the shared object table, so a new type needs no migration. `ObjectType` is
+Source, Writer and Querier at once; a feature adds rules by hooks. Types with more than
+OBJECTS_PER_TYPE_MAX objects in an account do not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tindra.base.ids import AccountId, ModSeq
+from tindra.core.arguments import check_names
+from tindra.core.datatype import (
+    CallContext,
+    GetRequest,
+    GetResult,
+    QueryAnswer,
+    QueryWindow,
+    SetContext,
+    SetRequest,
+)
+from tindra.core.errors import MethodError, SetError
+from tindra.core.ports import Cursor, ObjectRow, StoreReader
+from tindra.core.state import encode_state
+from tindra.wire.jmap.pointer import PatchError, apply_patch
+
+REQUIRED: Any = object()
+"""As a default: the client must give the property."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of a small type."""
+
+    type: Any
+    """What msgspec.convert takes: str, bool, int | None, list[SomeStruct] ..."""
+    default: Any = REQUIRED
+    is_immutable: bool = False
+    is_server_set: bool = False
+
+
+Check = Callable[[SetContext, dict[str, Any] | None, dict[str, Any] | None], Awaitable[None]]
+"""(before, after): raises SetError to refuse; may write through the context's transaction, and
+may change `after` in place on create and update. None stands for "was not" or "will not be"."""
+FilterRule = Callable[[dict[str, Any], Any], bool]
+SortKey = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectType:
+    """Reads, writes and queries one small type."""
+
+    name: str
+    prefix: str
+    """First letter of its ids."""
+    properties: Mapping[str, Property]
+    check: Check | None = None
+    filters: Mapping[str, FilterRule] = field(default_factory=dict)
+    """Filter condition -> whether an object (with its id) matches a value."""
+    sorts: Mapping[str, SortKey] = field(default_factory=dict)
+    finish_set: (
+        Callable[[SetContext, dict[str, Any]], Awaitable[list[tuple[str, dict[str, Any]]]]] | None
+    ) = None
+
+    # -- Source ----------------------------------------------------------------------------------
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
+        """All or some objects, with the properties asked for."""
+
+        async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
+            rows = await reader.load_objects(self.name, request.ids)
+            return rows, (await reader.load_states()).get(self.name, ModSeq(0))
+
+        rows, state = await context.services.store.read(request.account_id, read)
+        found = {row.id: self.decode(row) for row in rows}
+        wanted = request.properties
+        objects = [
+            obj if wanted is None else {k: v for k, v in obj.items() if k in wanted}
+            for obj in found.values()
+        ]
+        missing = [id for id in request.ids or () if id not in found]
+        return GetResult(encode_state(Cursor(state)), objects, missing)
+
+    def decode(self, row: ObjectRow) -> dict[str, Any]:
+        """The object with its id; properties added to the type since it was stored get their
+        default."""
+        stored = msgspec.json.decode(row.data)
+        obj = {"id": row.id}
+        for name, prop in self.properties.items():
+            default = None if prop.default is REQUIRED else prop.default
+            obj[name] = stored.get(name, default)
+        return obj
+
+    # -- Writer ----------------------------------------------------------------------------------
+    async def prepare(
+        self, call: CallContext, account_id: AccountId, request: SetRequest
+    ) -> dict[str, Any]:
+        """Nothing: small objects need nothing from outside the transaction."""
+        return {}
+
+    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
+        """id -> stored object, without its id."""
+        rows = await context.tx.store.load_objects(self.name, ids)
+        return {row.id: {k: v for k, v in self.decode(row).items() if k != "id"} for row in rows}
+
+    async def create(
+        self, context: SetContext, creation_id: str, obj: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Source: RFC 8620 s5.3"""
+        after = self._complete(obj)
+        given = dict(after)
+        if self.check is not None:
+            await self.check(context, None, after)
+        id = await context.tx.create(self.name, after, self.prefix)
+        told = {k: v for k, v in after.items() if k not in obj or given[k] != v}
+        return {"id": id} | told
+
+    def _complete(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Raises: SetError invalidProperties, naming every one that is wrong."""
+        wrong = [name for name in obj if not self._may_set(name)]
+        after: dict[str, Any] = {}
+        for name, prop in self.properties.items():
+            if name in obj and name not in wrong:
+                if not _fits(obj[name], prop):
+                    wrong.append(name)
+                after[name] = obj[name]
+            elif prop.default is REQUIRED:
+                wrong.append(name)
+            else:
+                after[name] = prop.default
+        if wrong:
+            raise SetError("invalidProperties", "wrong, unknown or missing", sorted(set(wrong)))
+        return after
+
+    def _may_set(self, name: str) -> bool:
+        prop = self.properties.get(name)
+        return prop is not None and not prop.is_server_set
+
+    async def update(
+        self, context: SetContext, id: str, before: dict[str, Any], patch: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Source: RFC 8620 s5.3"""
+        try:
+            after = apply_patch(before | {"id": id}, patch)
+        except PatchError as error:
+            raise SetError("invalidPatch", str(error)) from None
+        wrong = [] if after.pop("id", None) == id else ["id"]
+        for name, prop in self.properties.items():
+            if name not in after:
+                # Null on a top-level property means its default. RFC 8620 s5.3
+                after[name] = None if prop.default is REQUIRED else prop.default
+            if after[name] != before[name]:
+                is_fixed = prop.is_immutable or prop.is_server_set
+                if is_fixed or not _fits(after[name], prop):
+                    wrong.append(name)
+        wrong += [name for name in after if name not in self.properties]
+        if wrong:
+            raise SetError("invalidProperties", "wrong, unknown or fixed", sorted(set(wrong)))
+        asked = dict(after)
+        if self.check is not None:
+            await self.check(context, before, after)
+        await context.tx.update(self.name, id, before, after)
+        told = {k: v for k, v in after.items() if asked[k] != v}
+        return told or None
+
+    async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:
+        """Source: RFC 8620 s5.3"""
+        if self.check is not None:
+            await self.check(context, before, None)
+        await context.tx.destroy(self.name, id, before)
+
+    async def finish(
+        self, context: SetContext, answer: dict[str, Any]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """The implicit calls of the type, if it has any."""
+        return [] if self.finish_set is None else await self.finish_set(context, answer)
+
+    # -- Querier ---------------------------------------------------------------------------------
+    def plan_query(
+        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
+    ) -> ObjectQueryPlan:
+        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
+        match = plan_filter(filter, self.filters)
+        keys: list[tuple[SortKey, bool]] = []
+        for comparator in sort or []:
+            check_names(comparator, ("property", "isAscending", "collation"))
+            name = comparator.get("property")
+            if not isinstance(name, str):
+                raise MethodError("invalidArguments", "a Comparator needs a 'property'")
+            if name not in self.sorts:
+                raise MethodError("unsupportedSort", f"{self.name} is not sorted by {name[:60]!r}")
+            keys.append((self.sorts[name], comparator.get("isAscending", True) is not False))
+        return ObjectQueryPlan(self, match, keys)
+
+
+def _fits(value: Any, prop: Property) -> bool:
+    try:
+        msgspec.convert(value, prop.type)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def plan_filter(
+    filter: Any, rules: Mapping[str, FilterRule], depth: int = 0
+) -> Callable[[dict[str, Any]], bool]:
+    """A predicate from a FilterOperator or FilterCondition. Source: RFC 8620 s5.5
+
+    Raises: MethodError invalidArguments, unsupportedFilter.
+    """
+    if filter is None:
+        return lambda _obj: True
+    if not isinstance(filter, dict) or depth > 20:
+        raise MethodError("invalidArguments", "the filter is malformed or nested too deeply")
+    if "operator" not in filter:
+        for name in filter:
+            if name not in rules:
+                raise MethodError("unsupportedFilter", f"there is no filter {name[:60]!r}")
+        return lambda obj: all(rules[name](obj, value) for name, value in filter.items())
+    check_names(filter, ("operator", "conditions"))
+    conditions = filter.get("conditions")
+    if not isinstance(conditions, list):
+        raise MethodError("invalidArguments", "'conditions' must be a list")
+    parts = [plan_filter(item, rules, depth + 1) for item in conditions]
+    match filter["operator"]:
+        case "AND":
+            return lambda obj: all(part(obj) for part in parts)
+        case "OR":
+            return lambda obj: any(part(obj) for part in parts)
+        case "NOT":
+            return lambda obj: not any(part(obj) for part in parts)
+    raise MethodError("invalidArguments", "'operator' must be AND, OR or NOT")
+
+
+class ObjectQueryPlan:
+    """A query over all objects of one small type. Cost: O(objects of the type)."""
+
+    can_calculate_changes = True
+
+    def __init__(
+        self,
+        datatype: ObjectType,
+        match: Callable[[dict[str, Any]], bool],
+        keys: list[tuple[SortKey, bool]],
+    ) -> None:
+        self._type = datatype
+        self._match = match
+        self._keys = keys
+
+    async def list_ids(
+        self, context: CallContext, account_id: AccountId, window: QueryWindow
+    ) -> QueryAnswer:
+        """Ids in order; ties by id, so that the order is total."""
+
+        async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
+            rows = await reader.load_objects(self._type.name, None)
+            return rows, (await reader.load_states()).get(self._type.name, ModSeq(0))
+
+        rows, state = await context.services.store.read(account_id, read)
+        objects = [obj for obj in map(self._type.decode, rows) if self._match(obj)]
+        objects.sort(key=lambda obj: str(obj["id"]))
+        for key, is_ascending in reversed(self._keys):
+            objects.sort(key=key, reverse=not is_ascending)
+        ids = [str(obj["id"]) for obj in objects]
+        return QueryAnswer(ids[: window.stop], len(ids) if window.has_total else None, state)
+
+    async def list_affected(
+        self, reader: StoreReader, since: ModSeq, limit: int
+    ) -> set[str] | None:
+        """Every object of the type that changed."""
+        page = await reader.list_changes(self._type.name, Cursor(since), limit)
+        if page.has_more:
+            return None
+        return {*page.created, *page.updated, *page.destroyed}
+
+
+class ObjectSource:
+    """The Source side of an ObjectType (its `load` would clash with the Writer's)."""
+
+    def __init__(self, datatype: ObjectType) -> None:
+        self._type = datatype
+
+    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+        """Source: RFC 8620 s5.1"""
+        return await self._type.load_for_get(context, request)

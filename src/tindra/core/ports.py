@@ -1,0 +1,432 @@
+"""What core asks of the world: the store, its transactions, blobs, the search index, the bus.
+
+One port for two kinds of database. A transaction is an `async def` over these methods; the
+SQLite adapter drives it to its end on one thread without ever suspending (all statements of one
+JMAP method are one hop), the PostgreSQL adapter awaits it. So inside a transaction function
+nothing else may be awaited: no network, no sleep, no other store call.
+
+Every method works within the one account that the transaction was opened for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from tindra.base.ids import AccountId, BlobId, Id, MailboxId, ModSeq, ThreadId, UserId
+from tindra.model.account import Account, Grant, Token, User
+from tindra.model.mail import (
+    EmailContent,
+    EmailQuery,
+    EmailRow,
+    MailboxCounts,
+    MailboxRow,
+    SearchDocument,
+    ThreadRow,
+)
+
+T = TypeVar("T")
+
+
+class Cursor(NamedTuple):
+    """A place in the change log of one type: everything at or below (modseq, id) is known.
+
+    `id` is None in a whole state (all of `modseq` is known); a text id stands inside the
+    changes of one transaction, which is how an answer shorter than a transaction goes on.
+    Order within one modseq is by id.
+    """
+
+    modseq: ModSeq
+    id: str | None = None
+
+
+class ChangePage(NamedTuple):
+    """Changes after a cursor, folded to one entry an id, in the order of their last change."""
+
+    created: list[str]
+    updated: list[str]
+    destroyed: list[str]
+    cursor: Cursor
+    """Where the next page starts."""
+    has_more: bool
+
+
+class ObjectRow(NamedTuple):
+    """A small object as stored."""
+
+    id: Id
+    data: bytes
+    """The object as JSON, without its id."""
+    created_modseq: ModSeq
+    changed_modseq: ModSeq
+
+
+class OutboxRow(NamedTuple):
+    """An intent for the world outside. Source: data.md rule 9"""
+
+    topic: str
+    """Who takes it: "mirror", "submission" ..."""
+    key: str
+    """What it is about, usually an object id. One row for (topic, key): later ones coalesce."""
+    payload: bytes
+    modseq: ModSeq
+    """Of the transaction that last wrote it; done only if it did not change meanwhile."""
+    tries: int
+    due_ms: int
+    last_error: str
+
+
+class TimerRow(NamedTuple):
+    """A durable timer. One row for (kind, key): setting it again moves it."""
+
+    kind: str
+    key: str
+    due_ms: int
+    payload: bytes
+
+
+class BlobRow(NamedTuple):
+    """A blob that this account holds; having the row is having access."""
+
+    id: BlobId
+    size: int
+    data: bytes | None
+    """None when the octets live in the blob store."""
+    created_ms: int
+
+
+class CommitInfo(msgspec.Struct, frozen=True):
+    """What a committed transaction changed; all that ever travels over the bus."""
+
+    account_id: AccountId
+    modseq: ModSeq
+    states: dict[str, ModSeq]
+    """New state of each type that changed."""
+    topics: frozenset[str] = frozenset()
+    """Outbox topics that got rows."""
+    has_timers: bool = False
+
+
+class StoreReader(Protocol):
+    """A consistent view of one account."""
+
+    account_id: AccountId
+
+    async def load_states(self) -> Mapping[str, ModSeq]:
+        """State of every type that ever changed; a missing type is at 0. Cost: one range read."""
+        ...
+
+    async def load_floor(self) -> ModSeq:
+        """The change log answers only for states at or above this."""
+        ...
+
+    async def list_changes(self, type_name: str, since: Cursor, limit: int) -> ChangePage:
+        """Changes of one type after `since`; at most `limit` ids in all three lists together.
+
+        An object made and destroyed after `since` is left out. Cost: one index range read,
+        O(entries read). Source: RFC 8620 s5.2
+        Raises: StateTooOld.
+        """
+        ...
+
+    # -- small objects
+    async def load_objects(self, type_name: str, ids: Sequence[str] | None) -> list[ObjectRow]:
+        """Objects by id (unknown ids are left out), or all of the type, in id order for None."""
+        ...
+
+    # -- mail
+    async def load_mailboxes(self) -> list[MailboxRow]:
+        """All Mailboxes, in id order."""
+        ...
+
+    async def load_emails(self, doc_ids: Sequence[int]) -> list[EmailRow]:
+        """Emails by document number, in no promised order; unknown ones are left out."""
+        ...
+
+    async def load_contents(self, doc_ids: Sequence[int]) -> dict[int, EmailContent]:
+        """The immutable JSON of Emails."""
+        ...
+
+    async def find_emails_by_blob(self, blob_ids: Sequence[str]) -> dict[str, int]:
+        """blobId -> doc_id of Emails whose whole message it is."""
+        ...
+
+    async def load_threads(self, ids: Sequence[str]) -> list[ThreadRow]:
+        """Threads by id, in no promised order."""
+        ...
+
+    async def find_threads_by_reference(self, refs: Sequence[str]) -> dict[str, list[ThreadId]]:
+        """Reference key -> Threads that hold a message with it."""
+        ...
+
+    async def find_threads_by_subject(self, subject_key: str, since_ms: int) -> list[ThreadRow]:
+        """Threads of one subject whose latest message is at or after `since_ms`; newest first,
+        at most 20."""
+        ...
+
+    async def query_emails(
+        self, query: EmailQuery, stop: int | None, has_total: bool
+    ) -> tuple[list[int], int | None]:
+        """The first `stop` doc_ids of the result in order (all for None), and the whole count.
+
+        The count is None unless asked for. No `header` condition comes here. Text conditions
+        are answered from the search index as far as its watermark goes.
+        Cost: for one Mailbox by receivedAt, O(stop), whatever the size of the Mailbox.
+        Source: RFC 8621 s4.4
+        """
+        ...
+
+    # -- blobs, outbox, timers
+    async def load_blobs(self, ids: Sequence[str]) -> dict[str, BlobRow]:
+        """Blobs of this account, with their octets where they are stored inline."""
+        ...
+
+    async def list_outbox(self, topic: str, due_ms: int, limit: int) -> list[OutboxRow]:
+        """Intents of one topic that are due at or before `due_ms`, oldest transaction first."""
+        ...
+
+    async def list_timers(self, due_ms: int, limit: int) -> list[TimerRow]:
+        """Timers due at or before `due_ms`, earliest first."""
+        ...
+
+    async def load_dedup(self, key: str) -> bytes | None:
+        """What an earlier transaction stored under this dedup key."""
+        ...
+
+
+class StoreTx(StoreReader, Protocol):
+    """A write transaction. Reads see its own writes. Nothing but `core/tx` may hold one."""
+
+    modseq: ModSeq
+    """The number of this transaction; every row it writes is stamped with it."""
+
+    async def put_object(self, type_name: str, id: str, data: bytes) -> None:
+        """Create or replace a small object."""
+        ...
+
+    async def delete_object(self, type_name: str, id: str) -> None:
+        """Destroy a small object and leave a tombstone. Unknown ids are ignored."""
+        ...
+
+    async def put_mailbox(self, row: MailboxRow) -> None:
+        """Create or change a Mailbox; its counters are not touched."""
+        ...
+
+    async def add_mailbox_counts(self, deltas: Mapping[MailboxId, MailboxCounts]) -> None:
+        """Add to counters. Raises AssertionError if one would become negative."""
+        ...
+
+    async def delete_mailbox(self, id: MailboxId) -> None:
+        """Destroy an empty Mailbox and leave a tombstone."""
+        ...
+
+    async def reserve_doc_counters(self, count: int) -> int:
+        """The first of `count` numbers that this account has never used before (see make_doc_id)."""
+        ...
+
+    async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
+        """Add Emails. Raises Conflict when one with the same blob exists."""
+        ...
+
+    async def update_emails(self, rows: Sequence[tuple[EmailRow, EmailRow]]) -> None:
+        """Replace (before, after): only mailbox_ids and keywords may differ."""
+        ...
+
+    async def delete_emails(self, rows: Sequence[EmailRow]) -> None:
+        """Destroy Emails, leave tombstones, and drop them from the search index."""
+        ...
+
+    async def put_threads(self, rows: Sequence[ThreadRow]) -> None:
+        """Create or replace Threads; one with no Emails is destroyed and leaves a tombstone."""
+        ...
+
+    async def put_thread_references(self, thread_id: ThreadId, refs: Sequence[str]) -> None:
+        """Let later mail find this Thread by these reference keys."""
+        ...
+
+    async def put_blob(self, row: BlobRow) -> None:
+        """Link a blob to this account. Doing it twice is harmless."""
+        ...
+
+    async def put_outbox(self, topic: str, key: str, payload: bytes, due_ms: int) -> None:
+        """Add or replace an intent; tries start again at 0."""
+        ...
+
+    async def retry_outbox(self, row: OutboxRow, due_ms: int, error: str) -> None:
+        """Count a failed try and set when the next is due; no-op if the row changed meanwhile."""
+        ...
+
+    async def finish_outbox(self, row: OutboxRow) -> bool:
+        """Remove an intent; False (and it stays) if it was written again since it was read."""
+        ...
+
+    async def put_timer(self, row: TimerRow) -> None:
+        """Set or move a timer."""
+        ...
+
+    async def delete_timer(self, kind: str, key: str) -> None:
+        """Remove a timer if it is there."""
+        ...
+
+    async def put_dedup(self, key: str, answer: bytes, now_ms: int) -> None:
+        """Remember the answer of this transaction under its dedup key."""
+        ...
+
+
+ReadFunction = Callable[[StoreReader], Awaitable[T]]
+WriteFunction = Callable[[StoreTx], Awaitable[T]]
+
+
+class Store(Protocol):
+    """The database of all accounts."""
+
+    async def read(self, account_id: AccountId, fn: ReadFunction[T], *, is_long: bool = False) -> T:
+        """Run `fn` on a consistent view. `is_long`: may take more than a few milliseconds.
+
+        Raises: Unavailable; whatever `fn` raises.
+        """
+        ...
+
+    async def write(
+        self, account_id: AccountId, name: str, fn: WriteFunction[T]
+    ) -> tuple[T, CommitInfo]:
+        """Run `fn` in a write transaction; return when it is durable.
+
+        `name` is the metric label. What `fn` raises rolls everything back and is raised here.
+        Once begun it is never abandoned: a cancelled caller leaves it to finish.
+        Raises: Conflict; Unavailable.
+        """
+        ...
+
+    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
+        """Accounts with a timer or an outbox row due at or before `now_ms`."""
+        ...
+
+    async def check_invariants(self, account_id: AccountId) -> None:
+        """Counters equal recounts, no orphan rows, modseqs ordered. Raises AssertionError. Tests."""
+        ...
+
+    async def poll_changes(self) -> list[CommitInfo]:
+        """Commits made by other processes since the last call (hints: states of accounts that
+        may have changed). Cheap when nothing changed."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then close."""
+        ...
+
+
+class Directory(Protocol):
+    """Users, credentials and grants: the few tables that are not keyed by account."""
+
+    async def put_user(self, user: User) -> None: ...
+
+    async def find_user(self, login: str) -> User | None: ...
+
+    async def load_user(self, user_id: UserId) -> User | None: ...
+
+    async def list_users(self) -> list[User]: ...
+
+    async def put_account(self, account: Account) -> None:
+        """Create or rename an account."""
+        ...
+
+    async def load_accounts(self, ids: Sequence[AccountId] | None) -> list[Account]:
+        """Accounts by id, or all of them."""
+        ...
+
+    async def delete_account(self, account_id: AccountId) -> None:
+        """Erase an account: all its rows, its grants, its search index and its data key."""
+        ...
+
+    async def put_grant(self, grant: Grant) -> None: ...
+
+    async def delete_grant(self, user_id: UserId, account_id: AccountId) -> None: ...
+
+    async def list_grants(self, user_id: UserId) -> list[Grant]: ...
+
+    async def list_grantees(self, account_id: AccountId) -> list[Grant]: ...
+
+    async def put_token(self, token: Token) -> None: ...
+
+    async def find_token(self, token_hash: bytes) -> Token | None: ...
+
+    async def list_tokens(self, user_id: UserId) -> list[Token]: ...
+
+    async def delete_token(self, token_hash: bytes) -> None: ...
+
+
+class SecretStore(Protocol):
+    """Sealed secrets; the only place that opens them. Source: data.md rule 12"""
+
+    async def put_secret(self, account_id: AccountId, name: str, secret: str) -> None: ...
+
+    async def open_secret(self, account_id: AccountId, name: str) -> str | None: ...
+
+    async def delete_secret(self, account_id: AccountId, name: str) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Octets by content. A blob id is the hash of the content, scoped by account."""
+
+    async def put(self, account_id: AccountId, data: bytes) -> BlobRow:
+        """Store and link; durable on return. The row that comes back has no data."""
+        ...
+
+    async def get(
+        self, account_id: AccountId, blob_id: str, start: int = 0, end: int | None = None
+    ) -> bytes | None:
+        """Octets [start, end) of a blob that this account holds; None for any other id."""
+        ...
+
+    async def load_size(self, account_id: AccountId, blob_id: str) -> int | None:
+        """Its length in octets; None for an unknown or foreign id."""
+        ...
+
+
+class SearchIndex(Protocol):
+    """The full-text index; queries reach it through `StoreReader.query_emails`.
+
+    It follows the Emails at its own pace behind a watermark, which is the (created_modseq,
+    doc_id) of the last Email indexed. Queries join its answers with the Emails, so an entry of
+    a destroyed Email is never seen. It can be thrown away and built again.
+    """
+
+    async def list_unindexed(self, account_id: AccountId, limit: int) -> list[tuple[ModSeq, int]]:
+        """(created_modseq, doc_id) of Emails above the watermark, in that order."""
+        ...
+
+    async def add(
+        self,
+        account_id: AccountId,
+        documents: Sequence[SearchDocument],
+        upto: tuple[ModSeq, int],
+    ) -> None:
+        """Index Emails and raise the watermark to `upto`, in one commit; idempotent."""
+        ...
+
+    async def list_removable(self, account_id: AccountId, limit: int) -> list[int]:
+        """doc_ids of destroyed Emails that the index may still hold."""
+        ...
+
+    async def remove(self, account_id: AccountId, doc_ids: Sequence[int]) -> None:
+        """Forget destroyed Emails; idempotent."""
+        ...
+
+
+class Bus(Protocol):
+    """Hints that something was committed. Losing every one costs latency, never data."""
+
+    def publish(self, info: CommitInfo) -> None: ...
+
+    def subscribe(self, listener: Callable[[CommitInfo], None]) -> Callable[[], None]:
+        """Call `listener` for each commit, on the loop; the result unsubscribes."""
+        ...
+
+
+class Offload(Protocol):
+    """Somewhere to run long pure work (parsing a huge message) so that the loop stays free."""
+
+    async def run(self, fn: Callable[..., T], *args: Any) -> T: ...

@@ -1,0 +1,42 @@
+"""Words of fresh Emails on their way from ingest to the search index, in memory only.
+
+Ingest has just parsed the message; keeping its words for the moment until the indexer comes by
+saves a second parse. Losing them costs exactly that second parse and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tindra.base.ids import AccountId
+from tindra.base.limits import MIB
+from tindra.model.mail import SearchDocument
+
+FEED_CHARS_MAX: Final = 64 * MIB
+"""Characters held; beyond it new words are dropped and parsed again later."""
+
+
+class SearchFeed:
+    """A bounded hand-over of SearchDocuments."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[AccountId, int], SearchDocument] = {}
+        self._chars = 0
+
+    def offer(self, account_id: AccountId, documents: Sequence[SearchDocument]) -> None:
+        """Keep words until they are taken, if there is room."""
+        for document in documents:
+            if self._chars < FEED_CHARS_MAX:
+                self._held[account_id, document.doc_id] = document
+                self._chars += len(document.body)
+
+    def take(self, account_id: AccountId, doc_ids: Sequence[int]) -> dict[int, SearchDocument]:
+        """Hand over what is held of these, and forget it."""
+        found: dict[int, SearchDocument] = {}
+        for doc_id in doc_ids:
+            document = self._held.pop((account_id, doc_id), None)
+            if document is not None:
+                self._chars -= len(document.body)
+                found[doc_id] = document
+        return found

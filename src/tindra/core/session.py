@@ -1,0 +1,71 @@
+"""The Session object (RFC 8620 s2): what this server can do, and for which accounts."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from tindra.base import limits
+from tindra.core.access import Access, Caller
+from tindra.core.datatype import CORE, Capability, Registry
+
+CORE_CAPABILITY = Capability(
+    CORE,
+    session={
+        "maxSizeUpload": limits.UPLOAD_BYTES_MAX,
+        "maxConcurrentUpload": limits.UPLOADS_CONCURRENT_MAX,
+        "maxSizeRequest": limits.REQUEST_BYTES_MAX,
+        "maxConcurrentRequests": limits.REQUESTS_CONCURRENT_MAX,
+        "maxCallsInRequest": limits.CALLS_IN_REQUEST_MAX,
+        "maxObjectsInGet": limits.OBJECTS_IN_GET_MAX,
+        "maxObjectsInSet": limits.OBJECTS_IN_SET_MAX,
+        "collationAlgorithms": ["i;ascii-casemap", "i;unicode-casemap"],
+    },
+)
+
+
+def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str, Any]:
+    """The Session object of `caller`, with absolute URLs under `base_url` (no final slash).
+
+    Source: RFC 8620 s2
+    """
+    account_capabilities = {c.uri: c.account for c in registry.capabilities.values()}
+    accounts = {
+        id: _make_account(access, account_capabilities) for id, access in caller.accounts.items()
+    }
+    primary = _primary_account(caller)
+    session: dict[str, Any] = {
+        "capabilities": {c.uri: c.session for c in registry.capabilities.values()},
+        "accounts": accounts,
+        "primaryAccounts": {
+            uri: primary for uri in account_capabilities if primary is not None and uri != CORE
+        },
+        "username": caller.user.login,
+        "apiUrl": f"{base_url}/jmap/api",
+        "downloadUrl": f"{base_url}/jmap/download/{{accountId}}/{{blobId}}/{{name}}?type={{type}}",
+        "uploadUrl": f"{base_url}/jmap/upload/{{accountId}}",
+        "eventSourceUrl": (
+            f"{base_url}/jmap/eventsource?types={{types}}&closeafter={{closeafter}}&ping={{ping}}"
+        ),
+    }
+    # The hash of all the rest: it changes exactly when something a client keeps has changed.
+    session["state"] = f"{zlib.crc32(msgspec.json.encode(session)):08x}"
+    return session
+
+
+def _make_account(access: Access, capabilities: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": access.account.name,
+        "isPersonal": access.is_personal,
+        "isReadOnly": access.is_read_only,
+        "accountCapabilities": capabilities,
+    }
+
+
+def _primary_account(caller: Caller) -> str | None:
+    """The first mailbox account, else the home account, which holds no mail of its own."""
+    home = caller.user.home_account_id
+    mailboxes = [id for id, access in caller.accounts.items() if id != home and access.is_personal]
+    return next(iter(mailboxes), next(iter(caller.accounts), None))

@@ -1,0 +1,138 @@
+"""Connection: an account's credentials at one provider, and how its mirroring goes.
+
+The object tells devices and people everything but the secrets, which lie sealed in the vault under
+`make_secret_name`. The sync engine writes the status; what changed reaches devices like any other
+change. Capability `urn:tindra:params:jmap:connect` (docs/protocol/connect.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tindra.base.ids import AccountId
+from tindra.core.datatype import Capability, Datatype, Feature
+from tindra.core.objects import ObjectSource, ObjectType, Property
+from tindra.core.services import Services
+from tindra.core.tx import Tx, transact
+
+CONNECT: Final = "urn:tindra:params:jmap:connect"
+Phase = Literal[
+    "connecting", "backfilling", "live", "waiting", "needsAuth", "refused", "stopped"
+]
+"""connecting: logging in; backfilling: first sync, with progress; live: all is mirrored;
+waiting: will try again at nextTryAt; needsAuth: the password was refused; refused: the provider
+will not serve us until something is changed; stopped: paused by its owner."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One server of a provider."""
+
+    host: str
+    port: int
+    tls: Literal["implicit", "starttls", "none"]
+    username: str
+
+
+def _server_set(type: Any, default: Any = None) -> Property:
+    return Property(type, default, is_server_set=True)
+
+
+_CONNECTION = ObjectType(
+    name="Connection",
+    prefix="c",
+    properties={
+        "name": _server_set(str, ""),
+        "address": _server_set(str, ""),
+        "imap": _server_set(Endpoint),
+        "smtp": _server_set(Endpoint | None),
+        "host": _server_set(str, ""),
+        "phase": _server_set(Phase, "connecting"),
+        "progress": _server_set(int | None),
+        "messagesDone": _server_set(int, 0),
+        "messagesTotal": _server_set(int | None),
+        "lastError": _server_set(str | None),
+        "nextTryAt": _server_set(str | None),
+    },
+)
+
+
+def make_secret_name(connection_id: str, service: Literal["imap", "smtp"]) -> str:
+    """The name of a Connection's password in the vault."""
+    return f"connection:{connection_id}:{service}"
+
+
+async def add_connection(
+    services: Services,
+    account_id: AccountId,
+    address: str,
+    imap: tuple[Endpoint, str],
+    smtp: tuple[Endpoint, str] | None,
+) -> str:
+    """Connect an account to a provider: seal the passwords, then make the Connection.
+
+    Args:
+        imap: where to read, and the password. smtp: where to send; None for not at all.
+    Returns: the Connection's id. A crash between the two leaves a sealed secret that nothing names.
+    """
+
+    async def make_id(tx: Tx) -> str:
+        return await tx.create(
+            "Connection",
+            {
+                "name": address,
+                "address": address,
+                "imap": msgspec.to_builtins(imap[0]),
+                "smtp": None if smtp is None else msgspec.to_builtins(smtp[0]),
+                "host": imap[0].host,
+                "phase": "stopped",
+                "progress": None,
+                "messagesDone": 0,
+                "messagesTotal": None,
+                "lastError": None,
+                "nextTryAt": None,
+            },
+            "c",
+        )
+
+    id, _ = await transact(services, account_id, "connection-add", make_id, origin="system")
+    await services.secrets.put_secret(account_id, make_secret_name(id, "imap"), imap[1])
+    if smtp is not None:
+        await services.secrets.put_secret(account_id, make_secret_name(id, "smtp"), smtp[1])
+    await update_connection(services, account_id, id, {"phase": "connecting"})
+    return id
+
+
+async def load_connections(services: Services, account_id: AccountId) -> dict[str, dict[str, Any]]:
+    """id -> Connection of an account."""
+    rows = await services.store.read(account_id, lambda r: r.load_objects("Connection", None))
+    return {row.id: msgspec.json.decode(row.data) for row in rows}
+
+
+async def update_connection(
+    services: Services, account_id: AccountId, id: str, changes: Mapping[str, Any]
+) -> None:
+    """Write how the mirroring goes; equal values write nothing and wake nobody."""
+
+    async def write(tx: Tx) -> None:
+        before = await tx.load("Connection", id)
+        if before is not None:
+            await tx.update("Connection", id, before, before | dict(changes))
+
+    await transact(services, account_id, "connection-status", write, origin="system")
+
+
+CONNECT_FEATURE = Feature(
+    name="connect",
+    capabilities=(Capability(CONNECT),),
+    datatypes=(
+        Datatype(
+            name="Connection",
+            capability=CONNECT,
+            properties=frozenset({"id", *_CONNECTION.properties}),
+            source=ObjectSource(_CONNECTION),
+        ),
+    ),
+)

@@ -1,0 +1,251 @@
+"""Email/get (RFC 8621 s4.2): stored JSON is spliced, only what varies is made anew.
+
+The immutable part of an Email for one set of properties is rendered once and kept as bytes, so a
+list view costs one row read and one join of bytes an Email.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tindra.base import limits
+from tindra.base.ids import AccountId, ModSeq
+from tindra.core.datatype import CallContext, GetRequest, GetResult
+from tindra.core.errors import MethodError
+from tindra.core.ports import Cursor, StoreReader
+from tindra.core.services import Services
+from tindra.core.state import encode_state
+from tindra.features.mail.body import (
+    BodyRequest,
+    load_structure,
+    needs_message,
+    render_body,
+    take_body_request,
+)
+from tindra.features.mail.ingest import META_PROPERTIES, parse_arrival
+from tindra.model.mail import EmailContent, EmailQuery, EmailRow, parse_email_id
+from tindra.wire.jmap.date import encode_utc_date
+
+_FIXED = ("id", "blobId", "threadId", "size", "receivedAt")
+_VARIABLE = ("mailboxIds", "keywords")
+_TREE = ("bodyStructure", "bodyValues", "textBody", "htmlBody", "attachments", "headers")
+EMAIL_PROPERTIES = frozenset({*_FIXED, *_VARIABLE, *_TREE, *META_PROPERTIES})
+DEFAULT_PROPERTIES = (
+    *_FIXED, *_VARIABLE, *META_PROPERTIES, "bodyValues", "textBody", "htmlBody", "attachments",
+)  # fmt: skip
+"""Source: RFC 8621 s4.2"""
+_OFFLOAD_BYTES = 256 * 1024
+"""Messages from here on are rendered off the loop."""
+
+_Meta = msgspec.defstruct(
+    "_Meta", [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in META_PROPERTIES]
+)
+_meta_decoder = msgspec.json.Decoder(_Meta)
+
+
+@lru_cache(maxsize=8192)
+def encode_set(names: tuple[str, ...]) -> bytes:
+    """A JMAP set, {"name": true ...}; mailboxIds and keywords take few distinct values."""
+    return msgspec.json.encode(dict.fromkeys(names, True))
+
+
+class _Plan(NamedTuple):
+    """Which properties come from where."""
+
+    key: str
+    """Names the immutable ones, for the cache."""
+    fixed: tuple[str, ...]
+    meta: tuple[str, ...]
+    variable: tuple[str, ...]
+    tree: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _plan(properties: tuple[str, ...]) -> _Plan:
+    wanted = dict.fromkeys(properties)
+    fixed = tuple(name for name in _FIXED if name in wanted)
+    meta = tuple(name for name in META_PROPERTIES if name in wanted)
+    tree = tuple(name for name in wanted if name in _TREE or name.startswith("header:"))
+    variable = tuple(name for name in _VARIABLE if name in wanted)
+    return _Plan(",".join((*fixed, *meta)), fixed, meta, variable, tree)
+
+
+def _render_immutable(plan: _Plan, row: EmailRow, content: EmailContent | None) -> bytes:
+    """The members of the object that never change, without braces."""
+    values = {
+        "id": row.id,
+        "blobId": row.blob_id,
+        "threadId": row.thread_id,
+        "size": row.size,
+        "receivedAt": encode_utc_date(row.received_ms),
+    }
+    pieces = [b'"%b":%b' % (name.encode(), msgspec.json.encode(values[name])) for name in plan.fixed]
+    if plan.meta:
+        assert content is not None, f"Email {row.id} has no content row"
+        meta = _meta_decoder.decode(content.meta)
+        pieces += [b'"%b":%b' % (name.encode(), bytes(getattr(meta, name))) for name in plan.meta]
+    return b",".join(pieces)
+
+
+class _Found(NamedTuple):
+    """What one read of the store brings."""
+
+    rows: list[EmailRow]
+    heads: dict[int, bytes]
+    """doc_id -> immutable members."""
+    contents: dict[int, EmailContent]
+    messages: dict[str, bytes | None]
+    """blobId -> octets where they are stored inline."""
+    state: ModSeq
+
+
+class EmailSource:
+    """Loads Emails for /get."""
+
+    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+        """Raises: MethodError invalidArguments, requestTooLarge. Source: RFC 8621 s4.2"""
+        body = take_body_request(request.arguments)
+        plan = _plan(tuple(request.properties or DEFAULT_PROPERTIES))
+        docs, missing = _parse_ids(request.ids)
+        has_messages = needs_message(plan.tree, body)
+        services = context.services
+        read = _make_read(services, request.account_id, plan, docs, has_messages)
+        is_long = has_messages and len(docs or ()) > 20
+        found = await services.store.read(request.account_id, read, is_long=is_long)
+        by_doc = {row.doc_id: row for row in found.rows}
+        objects: list[Any] = []
+        for doc_id, row in _in_order(docs, by_doc):
+            if row is None:
+                missing.append(_lost_id(request.ids or (), doc_id))
+                continue
+            extra = b""
+            if plan.tree:
+                tree = await _render_tree(services, request.account_id, row, found, plan, body)
+                extra = msgspec.json.encode(tree)[1:-1]
+            objects.append(_join(plan, row, found.heads[doc_id], extra))
+        return GetResult(encode_state(Cursor(found.state)), objects, missing)
+
+
+def _parse_ids(ids: Sequence[str] | None) -> tuple[list[int] | None, list[str]]:
+    """Document numbers in order, and the ids that name nothing for sure."""
+    if ids is None:
+        return None, []
+    docs: list[int] = []
+    missing: list[str] = []
+    for id in ids:
+        doc_id = parse_email_id(id)
+        if doc_id is None:
+            missing.append(id)
+        else:
+            docs.append(doc_id)
+    return docs, missing
+
+
+def _lost_id(ids: Sequence[str], doc_id: int) -> str:
+    return next(id for id in ids if parse_email_id(id) == doc_id)
+
+
+def _in_order(
+    docs: list[int] | None, by_doc: dict[int, EmailRow]
+) -> list[tuple[int, EmailRow | None]]:
+    if docs is None:
+        return list(by_doc.items())
+    return [(doc_id, by_doc.get(doc_id)) for doc_id in docs]
+
+
+def _make_read(
+    services: Services,
+    account_id: AccountId,
+    plan: _Plan,
+    docs: list[int] | None,
+    has_messages: bool,
+) -> Callable[[StoreReader], Any]:
+    """The one store call of an Email/get."""
+    cache = services.cache
+
+    async def read(reader: StoreReader) -> _Found:
+        wanted = docs
+        if wanted is None:
+            wanted, _ = await reader.query_emails(EmailQuery(), limits.OBJECTS_IN_GET_MAX + 1, False)
+            if len(wanted) > limits.OBJECTS_IN_GET_MAX:
+                raise MethodError("requestTooLarge", "there are too many Emails to get them all")
+        state = (await reader.load_states()).get("Email", ModSeq(0))
+        rows = await reader.load_emails(wanted) if wanted else []
+        heads: dict[int, bytes] = {}
+        for row in rows:
+            head = cache.get((account_id, row.doc_id, plan.key))
+            if head is not None:
+                heads[row.doc_id] = head
+        contents: dict[int, EmailContent] = {}
+        cold = [row for row in rows if row.doc_id not in heads] if plan.meta else []
+        if cold or plan.tree:
+            needed = rows if plan.tree else cold
+            contents = await reader.load_contents([row.doc_id for row in needed])
+        for row in rows:
+            if row.doc_id not in heads:
+                head = _render_immutable(plan, row, contents.get(row.doc_id))
+                heads[row.doc_id] = head
+                cache.put((account_id, row.doc_id, plan.key), head)
+        messages: dict[str, bytes | None] = {}
+        if has_messages and rows:
+            blobs = await reader.load_blobs([row.blob_id for row in rows])
+            messages = {id: blob.data for id, blob in blobs.items()}
+        return _Found(rows, heads, contents, messages, state)
+
+    return read
+
+
+async def _render_tree(
+    services: Services,
+    account_id: AccountId,
+    row: EmailRow,
+    found: _Found,
+    plan: _Plan,
+    body: BodyRequest,
+) -> dict[str, Any]:
+    raw = found.messages.get(row.blob_id) or b""
+    if not raw and row.blob_id in found.messages:
+        raw = await services.blobs.get(account_id, row.blob_id) or b""
+    root = load_structure(found.contents[row.doc_id].structure)
+    if len(raw) >= _OFFLOAD_BYTES:
+        return await services.offload.run(render_body, raw, row.blob_id, root, plan.tree, body)
+    return render_body(raw, row.blob_id, root, plan.tree, body)
+
+
+def _join(plan: _Plan, row: EmailRow, head: bytes, extra: bytes) -> msgspec.Raw:
+    pieces = [head] if head else []
+    for name in plan.variable:
+        value = row.mailbox_ids if name == "mailboxIds" else row.keywords
+        pieces.append(b'"%b":%b' % (name.encode(), encode_set(value)))
+    if extra:
+        pieces.append(extra)
+    return msgspec.Raw(b"{" + b",".join(pieces) + b"}")
+
+
+def render_message(
+    raw: bytes, blob_id: str, properties: list[str] | None, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """The Email object of a message that is not stored, for Email/parse.
+
+    Args:
+        properties: names, already checked; None for the defaults of Email/parse.
+    Cost: linear in len(raw). Source: RFC 8621 s4.9
+    """
+    body = take_body_request(arguments)
+    arrival = parse_arrival(raw, blob_id)
+    names = DEFAULT_PROPERTIES if properties is None else tuple(properties)
+    if properties is None:
+        names = tuple(n for n in names if n not in (*_FIXED, *_VARIABLE))
+    found: dict[str, Any] = dict.fromkeys(names)
+    # Only these two of the metadata are known of a message that is in no account.
+    found |= {n: v for n, v in (("blobId", blob_id), ("size", len(raw))) if n in found}
+    meta = msgspec.json.decode(arrival.content.meta)
+    found |= {name: meta[name] for name in META_PROPERTIES if name in found}
+    plan = _plan(names)
+    root = load_structure(arrival.content.structure)
+    found |= render_body(raw, blob_id, root, plan.tree, body)
+    return found

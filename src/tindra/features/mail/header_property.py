@@ -1,0 +1,81 @@
+"""The `header:Name:asForm:all` properties (RFC 8621 s4.1.3): names to plans, headers to values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from tindra.wire.mime.header import (
+    ALLOWED_FORMS,
+    as_addresses,
+    as_date,
+    as_grouped_addresses,
+    as_message_ids,
+    as_raw,
+    as_text,
+    as_urls,
+)
+
+_FORMS: dict[str, Callable[[bytes], Any]] = {
+    "asRaw": as_raw,
+    "asText": as_text,
+    "asAddresses": as_addresses,
+    "asGroupedAddresses": as_grouped_addresses,
+    "asMessageIds": as_message_ids,
+    "asDate": as_date,
+    "asURLs": as_urls,
+}
+_NAME_CHARS_MAX = 255
+
+
+class HeaderProperty(NamedTuple):
+    """One parsed property name."""
+
+    header: str
+    """Field name, lower case."""
+    form: str
+    has_all: bool
+
+
+@lru_cache(maxsize=1024)
+def parse_header_property(name: str) -> HeaderProperty | None:
+    """The plan of a property name; None if it is none, or asks for a form that the header field
+    may not have. Source: RFC 8621 s4.1.3"""
+    pieces = name.split(":")
+    if len(name) > _NAME_CHARS_MAX or not 2 <= len(pieces) <= 4 or pieces[0] != "header":
+        return None
+    header = pieces[1].lower()
+    if not header or not all("!" <= c <= "~" for c in header):
+        return None
+    rest = pieces[2:]
+    has_all = bool(rest) and rest[-1] == "all"
+    forms = rest[:-1] if has_all else rest
+    form = forms[0] if forms else "asRaw"
+    if len(forms) > 1 or form not in _FORMS:
+        return None
+    allowed = ALLOWED_FORMS.get(header)
+    if allowed is not None and form != "asRaw" and form not in allowed:
+        return None
+    return HeaderProperty(header, form, has_all)
+
+
+def is_header_property(name: str) -> bool:
+    """Whether Email/get may be asked for `name`."""
+    return name.startswith("header:") and parse_header_property(name) is not None
+
+
+def render_header(
+    headers: Sequence[tuple[str, bytes]], name: str
+) -> Any:
+    """The value of one header property, given the ordered raw fields of the part.
+
+    The last instance counts, or all of them in order. Source: RFC 8621 s4.1.3
+    """
+    plan = parse_header_property(name)
+    assert plan is not None
+    parse = _FORMS[plan.form]
+    values = [parse(value) for field, value in headers if field.lower() == plan.header]
+    if plan.has_all:
+        return values
+    return values[-1] if values else None

@@ -1,0 +1,101 @@
+"""Identity (RFC 8621 s6): who a user may write as, with signatures.
+
+The address of the account is an Identity that cannot be destroyed; others come and go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tindra.core.datatype import Datatype, SetContext
+from tindra.core.errors import SetError
+from tindra.core.objects import ObjectSource, ObjectType, Property
+from tindra.core.tx import Tx
+from tindra.features.mail.addresses import fold_address, is_identity_email, speaks_for
+
+SUBMISSION = "urn:ietf:params:jmap:submission"
+
+
+class _EmailAddress(msgspec.Struct, forbid_unknown_fields=True):
+    """Source: RFC 8621 s4.1.2.3"""
+
+    email: str
+    name: str | None = None
+
+
+async def load_identities(tx: Tx) -> dict[str, dict[str, Any]]:
+    """id -> Identity, all of the account."""
+    rows = await tx.store.load_objects("Identity", None)
+    return {row.id: msgspec.json.decode(row.data) for row in rows}
+
+
+async def apply_default_identity(tx: Tx, email: str, name: str = "") -> str:
+    """The Identity of the account's own address, made now if there is none; gives its id.
+
+    Called when a mailbox is connected. It cannot be destroyed by a device.
+    """
+    for id, known in (await load_identities(tx)).items():
+        if fold_address(known["email"]) == fold_address(email) and not known["mayDelete"]:
+            return id
+    identity: dict[str, Any] = {
+        name: prop.default for name, prop in IDENTITY_TYPE.properties.items()
+    }
+    return await tx.create(
+        "Identity", identity | {"email": email, "name": name, "mayDelete": False}, "i"
+    )
+
+
+async def _check(
+    context: SetContext, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    """Raises: SetError forbidden, forbiddenFrom, invalidProperties. Source: RFC 8621 s6.3"""
+    if after is None:
+        if before is not None and not before["mayDelete"]:
+            raise SetError("forbidden", "this is the address of the account itself")
+        return
+    if before is None:
+        await _check_email(context, after["email"])
+
+
+async def _check_email(context: SetContext, email: str) -> None:
+    if not is_identity_email(email):
+        raise SetError("invalidProperties", f"{email[:60]!r} is no address", ["email"])
+    if "admin" in context.access.rights:
+        # The provider has the last word on what its user may write as; we cannot know aliases.
+        return
+    own = [context.access.account.name]
+    own += [known["email"] for known in (await load_identities(context.tx)).values()]
+    if not any(speaks_for(mine, email) for mine in own):
+        raise SetError(
+            "forbiddenFrom", "a new address needs the right to administer this account", ["email"]
+        )
+
+
+_ADDRESSES = list[_EmailAddress] | None
+
+IDENTITY_TYPE = ObjectType(
+    name="Identity",
+    prefix="i",
+    properties={
+        "name": Property(str, ""),
+        "email": Property(str, is_immutable=True),
+        "replyTo": Property(_ADDRESSES, None),
+        "bcc": Property(_ADDRESSES, None),
+        "textSignature": Property(str, ""),
+        "htmlSignature": Property(str, ""),
+        "mayDelete": Property(bool, True, is_server_set=True),
+    },
+    check=_check,
+)
+"""Source: RFC 8621 s6"""
+
+IDENTITY = Datatype(
+    name="Identity",
+    capability=SUBMISSION,
+    properties=frozenset({"id", *IDENTITY_TYPE.properties}),
+    source=ObjectSource(IDENTITY_TYPE),
+    writer=IDENTITY_TYPE,
+    right="send",
+)

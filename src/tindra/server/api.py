@@ -1,0 +1,86 @@
+"""POST /jmap/api: bytes to a Request, through core, to bytes (RFC 8620 s3).
+
+A client that goes away does not stop a call that has begun: what it wrote is written whole.
+"""
+
+from __future__ import annotations
+
+from tindra.base import limits
+from tindra.core.datatype import Registry
+from tindra.core.dispatch import encode_response, run_request
+from tindra.core.errors import RequestError
+from tindra.core.services import Services
+from tindra.server.exchange import JSON, NO_STORE, Exchange, HttpError, Response
+from tindra.server.gate import LIMIT, Gate
+from tindra.server.metrics import Metrics
+from tindra.server.options import Report
+from tindra.server.session import SessionRoute
+from tindra.wire.jmap.request import RequestSyntaxError, parse_request
+
+PROBLEM_PREFIX = "urn:ietf:params:jmap:error:"
+_HEADERS = [JSON, NO_STORE]
+
+
+class ApiRoute:
+    """Runs API requests."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        services: Services,
+        session: SessionRoute,
+        metrics: Metrics,
+        report: Report,
+    ) -> None:
+        self._registry = registry
+        self._services = services
+        self._session = session
+        self._metrics = metrics
+        self._report = report
+        self._gate = Gate(limits.REQUESTS_CONCURRENT_MAX, "maxConcurrentRequests")
+
+    async def post(self, exchange: Exchange) -> None:
+        """Run one API request. Source: RFC 8620 s3.1
+
+        Raises: HttpError with the problem types of RFC 8620 s3.6.1; StoreError.
+        """
+        check_is_json(exchange)
+        user_id = exchange.signed_in.caller.user.id
+        await self._gate.take(user_id)
+        try:
+            body = await exchange.read_body(limits.REQUEST_BYTES_MAX, _too_large())
+            # Answered within the gate: answers that nobody reads are bounded as requests are.
+            await exchange.respond(await self._run(exchange, body))
+        finally:
+            self._gate.free(user_id)
+
+    async def _run(self, exchange: Exchange, body: bytes) -> Response:
+        state = self._session.load_state(exchange)
+        try:
+            request = parse_request(body)
+            for call in request.calls[: limits.CALLS_IN_REQUEST_MAX]:
+                self._metrics.count_call(call.name)
+            caller = exchange.signed_in.caller
+            answer = await run_request(
+                self._registry, self._services, caller, request, self._report
+            )
+        except RequestSyntaxError as error:
+            raise HttpError(400, error.detail, PROBLEM_PREFIX + error.kind) from None
+        except RequestError as error:
+            kind = PROBLEM_PREFIX + error.kind
+            raise HttpError(error.status, error.detail, kind, limit=error.limit) from None
+        return Response(200, list(_HEADERS), encode_response(answer, state))
+
+
+def check_is_json(exchange: Exchange) -> None:
+    """Raises HttpError 415 (of JMAP's kind notJSON) unless the body says it is JSON; its charset,
+    which JSON does not have, is ignored. Source: RFC 8620 s3.6.1"""
+    media_type = exchange.header(b"content-type").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HttpError(415, "the body must be application/json", PROBLEM_PREFIX + "notJSON")
+
+
+def _too_large() -> HttpError:
+    # RFC 8620 s3.6.1 shows this very refusal with status 400; uploads, which it leaves open, say 413.
+    detail = f"the request has over {limits.REQUEST_BYTES_MAX} octets"
+    return HttpError(400, detail, LIMIT, limit="maxSizeRequest")

@@ -1,0 +1,40 @@
+"""What the one who runs the server may choose; made by `app` from the configuration."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_logger = logging.getLogger("tindra.server")
+
+Report = Callable[[str, BaseException], str]
+
+
+def log_report(where: str, error: BaseException) -> str:
+    """Log an unexpected error with its traceback; gives the id that the client is told."""
+    id = secrets.token_hex(6)
+    _logger.error("unexpected error %s in %s", id, where, exc_info=error)
+    return id
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Settings of the HTTP server."""
+
+    base_url: str | None = None
+    """Absolute URL of this server as clients see it, without a final slash; None to take it from
+    each request."""
+    trust_proxy: bool = False
+    """Believe X-Forwarded-For, -Proto and -Host. Only right behind a proxy that sets all three."""
+    static_dir: Path | None = None
+    """The built web client; None serves none."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Web origins that may use the API. Any may by default: access goes by a header that a foreign
+    page does not have, and there are no cookies."""
+    metrics_token: str | None = None
+    """Bearer token that opens /metrics to other machines; without one only this machine may look."""
+    report: Report = log_report
+    """Tells the operator of an unexpected error: (where, error) -> id for the client to quote."""

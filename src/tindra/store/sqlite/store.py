@@ -1,0 +1,294 @@
+"""The Store port over SQLite files: one for the data, one beside it for the search index.
+
+Short reads run on the event loop's own thread and connection (a thread hop costs as much as reading
+twenty rows), long ones on a few reader threads, writes on the one writer thread. Transaction
+functions never suspend here (`store.drive`). What other parts of `store` need beyond the port is
+in `run_read`, `run_write` and `run_search`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from tindra.base.ids import AccountId, ModSeq
+from tindra.core.errors import Unavailable
+from tindra.core.ports import CommitInfo
+from tindra.store.bounds import LONG_READERS
+from tindra.store.drive import drive
+from tindra.store.sqlite.connection import (
+    CACHE_KIB,
+    SIDE_CACHE_KIB,
+    StoreConnection,
+    attach_search,
+    open_main,
+    open_search,
+    unavailable,
+)
+from tindra.store.sqlite.erase import run_erasures
+from tindra.store.sqlite.invariants import check_account
+from tindra.store.sqlite.reader import SqliteReader
+from tindra.store.sqlite.schema import apply_migrations
+from tindra.store.sqlite.secrets import SqliteSecretRows
+from tindra.store.sqlite.tx import SqliteTx
+from tindra.store.sqlite.writer import Undone, Writer
+
+T = TypeVar("T")
+
+SEARCH_FILE: Final = "search.db"
+
+
+class SqliteStore:
+    """All accounts in one SQLite file. Open it with `open`, on the event loop that will use it."""
+
+    def __init__(self, path: Path, search_path: Path | None = None) -> None:
+        self._path = path
+        self._search_path = search_path or path.with_name(SEARCH_FILE)
+        self._loop_conn: StoreConnection | None = None
+        self._search_conn: apsw.Connection | None = None
+        self._writer: Writer | None = None
+        self._idle_readers: deque[StoreConnection] = deque()
+        self._readers = ThreadPoolExecutor(LONG_READERS, "store-reader")
+        self._search_thread = ThreadPoolExecutor(1, "store-search")
+        self._data_version = -1
+        self._seen: dict[AccountId, ModSeq] = {}
+        self.secret_rows = SqliteSecretRows(self)
+        self.on_commit: Callable[[CommitInfo], None] | None = None
+        """Called on the loop for every commit, even one whose caller was cancelled."""
+
+    @classmethod
+    async def open(cls, path: Path | str, search_path: Path | str | None = None) -> SqliteStore:
+        """Open or create the database at `path`; its folder must exist.
+
+        Args:
+            search_path: the search index; None for `search.db` beside the data.
+        Raises: ForeignFile when the file is another program's or a newer Tindra's; Unavailable.
+        """
+        store = cls(Path(path), Path(search_path) if search_path is not None else None)
+        try:
+            store._open()
+        except BaseException:
+            await store.close()
+            raise
+        await run_erasures(store)
+        return store
+
+    def _open(self) -> None:
+        with unavailable():
+            first = open_main(self._path)
+            try:
+                apply_migrations(first)
+            finally:
+                first.close()
+            self._search_conn = open_search(self._search_path)
+            self._loop_conn = self._connect_reader(CACHE_KIB)
+            for _ in range(LONG_READERS):
+                self._idle_readers.append(self._connect_reader(SIDE_CACHE_KIB))
+            self._writer = Writer(self._connect)
+            self._data_version = self._read_data_version(self._loop_conn)
+            self._seen = _load_modseqs(self._loop_conn)
+
+    def _connect(self, cache_kib: int = CACHE_KIB) -> StoreConnection:
+        conn = open_main(self._path, cache_kib)
+        attach_search(conn, self._search_path)
+        return conn
+
+    def _connect_reader(self, cache_kib: int) -> StoreConnection:
+        conn = self._connect(cache_kib)
+        conn.pragma("query_only", True)
+        return conn
+
+    # -- the port ---------------------------------------------------------------------------------
+    async def read(
+        self,
+        account_id: AccountId,
+        fn: Callable[[SqliteReader], Awaitable[T]],
+        *,
+        is_long: bool = False,
+    ) -> T:
+        """Run `fn` on a consistent view. Raises: Unavailable; whatever `fn` raises."""
+
+        def run(conn: StoreConnection) -> T:
+            return drive(fn(SqliteReader(conn, account_id)), "read")
+
+        return await self.run_read(run, is_long=is_long)
+
+    async def write(
+        self,
+        account_id: AccountId,
+        name: str,
+        fn: Callable[[SqliteTx], Awaitable[T]],
+        *,
+        epoch: int = 0,
+    ) -> tuple[T, CommitInfo]:
+        """Run `fn` in a write transaction; return when it is durable.
+
+        Args:
+            epoch: the fence of a leased worker (data.md rule 3); 0 where accounts are not leased.
+        Raises: Conflict; StoreError for an unknown account; Unavailable; whatever `fn` raises.
+        """
+
+        def run(conn: StoreConnection) -> tuple[T, CommitInfo]:
+            tx = SqliteTx(conn, account_id)
+            tx.begin(epoch)
+            result = drive(fn(tx), name)
+            info = tx.finish()
+            if info is None:
+                raise Undone((result, CommitInfo(account_id, ModSeq(tx.modseq - 1), {})))
+            return result, info
+
+        result, info = await self._need_writer().run(run)
+        return result, info
+
+    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
+        """Accounts with a timer or an outbox row due at or before `now_ms`."""
+
+        def run(conn: StoreConnection) -> list[AccountId]:
+            rows: Any = conn.execute(
+                "-- every account: the sweep that finds accounts with work due\n"
+                "SELECT account_id FROM timer WHERE due_ms <= ?1"
+                " UNION SELECT account_id FROM outbox WHERE due_ms <= ?1 LIMIT ?2",
+                (now_ms, limit),
+            )
+            return [account_id for (account_id,) in rows]
+
+        return await self.run_read(run)
+
+    async def check_invariants(self, account_id: AccountId) -> None:
+        """Counters equal recounts, no orphan rows, modseqs ordered. Raises: AssertionError."""
+        await self.run_read(lambda conn: check_account(conn, account_id), is_long=True)
+
+    async def poll_changes(self) -> list[CommitInfo]:
+        """Commits made by other processes since the last call, as far as their accounts live."""
+        conn = self._need_loop_conn()
+        with unavailable():
+            version = self._read_data_version(conn)
+            if version == self._data_version:
+                return []
+            self._data_version = version
+            newest = _load_modseqs(conn)
+            moved = {id: modseq for id, modseq in newest.items() if modseq > self._seen.get(id, 0)}
+            self._seen = newest
+            return [_load_info(conn, id, modseq) for id, modseq in moved.items()]
+
+    async def close(self) -> None:
+        """Finish what is queued, then close."""
+        if self._writer is not None:
+            await self._writer.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._search_thread.shutdown)
+        while self._idle_readers:
+            self._idle_readers.pop().close()
+        if self._loop_conn is not None:
+            self._loop_conn.close()
+            self._loop_conn = None
+        if self._search_conn is not None:
+            self._search_conn.close()
+            self._search_conn = None
+
+    # -- for the rest of store/ -------------------------------------------------------------------
+    async def trim_changes(self, account_id: AccountId, upto: ModSeq) -> None:
+        """Forget tombstones at or below `upto`; older states become StateTooOld.
+
+        The caller knows that this number is older than CHANGE_LOG_KEPT_MS: rows carry no time.
+        """
+
+        def run(conn: StoreConnection) -> None:
+            conn.execute(
+                "UPDATE account SET floor_modseq = max(floor_modseq, min(?, modseq))"
+                " WHERE account_id = ?",
+                (upto, account_id),
+            )
+            conn.execute(
+                "DELETE FROM tombstone WHERE account_id = ?1 AND modseq <="
+                " (SELECT floor_modseq FROM account WHERE account_id = ?1)",
+                (account_id,),
+            )
+
+        await self.run_write(run)
+
+    async def run_read(self, fn: Callable[[StoreConnection], T], *, is_long: bool = False) -> T:
+        """Run plain statements on a snapshot: on the loop, or on a reader thread if `is_long`."""
+        if not is_long:
+            return _snapshot(self._need_loop_conn(), fn)
+        self._need_loop_conn()
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_long, fn)
+
+    def _run_long(self, fn: Callable[[StoreConnection], T]) -> T:
+        conn = self._idle_readers.pop()
+        try:
+            return _snapshot(conn, fn)
+        finally:
+            self._idle_readers.append(conn)
+
+    async def run_write(self, fn: Callable[[StoreConnection], T]) -> T:
+        """Run plain statements in the writer's group commit, outside any account's change log.
+
+        The first statement must be a write (see Writer).
+        """
+        return await self._need_writer().run(fn)
+
+    async def run_search(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """Run `fn` in a write transaction on the search file, on its own thread."""
+        self._need_loop_conn()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._search_thread, self._write_search, fn)
+
+    def _write_search(self, fn: Callable[[apsw.Connection], T]) -> T:
+        conn = self._search_conn
+        if conn is None:
+            raise Unavailable("the store is closed")
+        with unavailable():
+            conn.execute("BEGIN IMMEDIATE")
+            try:
+                result = fn(conn)
+                conn.execute("COMMIT")
+            finally:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+        return result
+
+    def _need_loop_conn(self) -> StoreConnection:
+        if self._loop_conn is None:
+            raise Unavailable("the store is closed")
+        return self._loop_conn
+
+    def _need_writer(self) -> Writer:
+        if self._writer is None:
+            raise Unavailable("the store is closed")
+        return self._writer
+
+    @staticmethod
+    def _read_data_version(conn: StoreConnection) -> int:
+        return int(conn.pragma("data_version"))  # type: ignore[arg-type]
+
+
+def _snapshot(conn: StoreConnection, fn: Callable[[StoreConnection], T]) -> T:
+    """Run `fn` in one read transaction."""
+    with unavailable():
+        conn.execute("BEGIN")
+        try:
+            return fn(conn)
+        finally:
+            conn.execute("COMMIT")
+
+
+def _load_modseqs(conn: StoreConnection) -> dict[AccountId, ModSeq]:
+    rows: Any = conn.execute(
+        "-- every account: what other processes wrote since the last look\n"
+        "SELECT account_id, modseq FROM account"
+    )
+    return dict(rows)
+
+
+def _load_info(conn: StoreConnection, account_id: AccountId, modseq: ModSeq) -> CommitInfo:
+    states: Any = conn.execute(
+        "SELECT type_name, modseq FROM type_state WHERE account_id = ?", (account_id,)
+    )
+    return CommitInfo(account_id, modseq, dict(states))

@@ -1,0 +1,156 @@
+"""The one writer thread: a bounded queue, group commit, and nothing half done.
+
+It takes what is queued, runs each job in a savepoint of one SQL transaction, commits once, and
+then answers everybody on the event loop. While it waits for the disk the next group gathers, so
+the busier the store, the more transactions share an fsync.
+
+Invariants: a job is answered only after the commit it is part of; a job that fails rolls back only
+itself; when the commit fails every job of the group fails as Unavailable and none is half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+
+import apsw
+
+from tindra.base.limits import GROUP_COMMIT_TXS_MAX, WRITE_QUEUE_TXS_MAX
+from tindra.core.errors import Unavailable
+from tindra.store.sqlite.connection import StoreConnection, as_unavailable
+
+T = TypeVar("T")
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Undone(Exception):  # noqa: N818 - not an error: the job's way to say "roll me back, I am fine"
+    """Raised by a job that wants its savepoint rolled back and still has a result."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+
+class _Job(NamedTuple):
+    run: Callable[[StoreConnection], Any]
+    answer: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    answer: asyncio.Future[Any]
+    result: Any
+    error: BaseException | None
+
+
+class Writer:
+    """Runs jobs on one thread with its own connection. Made and used on the event loop's thread."""
+
+    def __init__(self, connect: Callable[[], StoreConnection]) -> None:
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._conn = connect()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[StoreConnection], T]) -> T:
+        """The result of `job`, durable. A cancelled caller does not stop the job.
+
+        Raises: Unavailable; whatever `job` raises, which undoes it.
+        """
+        if self._is_closed:
+            raise Unavailable("the store is closed")
+        if self._queue.qsize() >= WRITE_QUEUE_TXS_MAX:
+            raise Unavailable("too many transactions are waiting")
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Job(job, answer))
+        return await answer
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop the thread and close its connection."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # -- on the writer thread ---------------------------------------------------------------------
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            jobs = [self._queue.get()]
+            while len(jobs) < GROUP_COMMIT_TXS_MAX and not self._queue.empty():
+                jobs.append(self._queue.get())
+            is_open = None not in jobs
+            self._commit([job for job in jobs if job is not None])
+        self._conn.close()
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
+        try:
+            outcomes = self._run_group(jobs)
+        except Exception as error:  # the boundary of the thread: it must outlive any failure
+            failure = as_unavailable(error)
+            if not isinstance(failure, Unavailable):
+                failure = Unavailable(f"the commit failed: {error}")
+            failure.__cause__ = error
+            _LOG.error("a group of %d transactions was not committed: %s", len(jobs), error)
+            self._recover()
+            outcomes = [_Outcome(job.answer, None, failure) for job in jobs]
+        try:
+            self._loop.call_soon_threadsafe(_answer, outcomes)
+        except RuntimeError:
+            _LOG.warning("%d transactions ended after their event loop", len(jobs))
+
+    def _run_group(self, jobs: list[_Job]) -> list[_Outcome]:
+        """Run and commit. Not BEGIN IMMEDIATE: that would lock the attached search file as well;
+        the first statement of every job is a write, which takes the lock of the main file."""
+        self._conn.execute("BEGIN")
+        outcomes = [self._run_one(job) for job in jobs]
+        self._conn.execute("COMMIT")
+        return outcomes
+
+    def _run_one(self, job: _Job) -> _Outcome:
+        execute = self._conn.execute
+        execute("SAVEPOINT job")
+        try:
+            result = job.run(self._conn)
+        except BaseException as error:  # a boundary: it belongs to the caller, whatever it is
+            if not self._conn.in_transaction:  # SQLite itself gave up the whole group
+                raise
+            execute("ROLLBACK TO job")
+            execute("RELEASE job")
+            if isinstance(error, Undone):
+                return _Outcome(job.answer, error.result, None)
+            return _Outcome(job.answer, None, as_unavailable(error))
+        execute("RELEASE job")
+        return _Outcome(job.answer, result, None)
+
+    def _recover(self) -> None:
+        """Leave the failed transaction behind, with a new connection if need be."""
+        try:
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+            return
+        except apsw.Error as error:
+            _LOG.error("the writer's connection is lost: %s", error)
+        try:
+            self._conn.close(True)
+            self._conn = self._connect()
+        except Exception:  # a boundary: the next group tries again, and says so if it fails
+            _LOG.exception("the writer cannot connect again")
+
+
+def _answer(outcomes: list[_Outcome]) -> None:
+    for answer, result, error in outcomes:
+        if answer.done():  # its caller was cancelled
+            continue
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)

@@ -1,0 +1,65 @@
+"""Where the mirror of each mailbox stands: small objects of their own, keyed by Mailbox id.
+
+They are in no capability, so devices never see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tindra.core.ports import StoreReader
+from tindra.core.tx import Tx
+
+CURSOR_TYPE: Final = "RemoteMailbox"
+
+
+class RemoteCursor(msgspec.Struct, frozen=True):
+    """The mirror of one mailbox, as it was before the last look at it."""
+
+    name: str
+    """Full path at the provider."""
+    delimiter: str | None
+    selectable: bool = True
+    phase: Literal["backfilling", "live"] = "backfilling"
+    uid_validity: int = 0
+    """0 before the first look."""
+    uid_next: int | None = None
+    highest_modseq: int | None = None
+    """The snapshot taken *before* the fetch, so that nothing in between is missed."""
+    exists: int = 0
+    parked: tuple[int, ...] = ()
+    """uids that could not be mirrored (too large, or they broke something): shown, not retried."""
+
+
+async def load_cursors(reader: StoreReader) -> dict[str, RemoteCursor]:
+    """Mailbox id -> cursor."""
+    rows = await reader.load_objects(CURSOR_TYPE, None)
+    return {row.id: msgspec.json.decode(row.data, type=RemoteCursor) for row in rows}
+
+
+async def put_cursor(tx: Tx, mailbox_id: str, cursor: RemoteCursor) -> None:
+    """Keep where we stand, in the transaction that stored what was read."""
+    await tx.store.put_object(CURSOR_TYPE, mailbox_id, msgspec.json.encode(cursor))
+
+
+async def delete_cursor(tx: Tx, mailbox_id: str) -> None:
+    """The mailbox is mirrored no more."""
+    await tx.store.delete_object(CURSOR_TYPE, mailbox_id)
+
+
+def count_progress(cursors: Mapping[str, RemoteCursor], held: Mapping[str, int]) -> dict[str, Any]:
+    """The numbers a person sees while the first sync runs.
+
+    Args:
+        held: Mailbox id -> messages of it that are mirrored.
+    """
+    total = sum(cursor.exists for cursor in cursors.values())
+    done = sum(min(held.get(id, 0), cursor.exists) for id, cursor in cursors.items())
+    return {
+        "messagesDone": done,
+        "messagesTotal": total,
+        "progress": 100 if total == 0 else done * 100 // total,
+    }

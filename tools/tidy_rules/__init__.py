@@ -1,0 +1,1 @@
+"""The rules of the house as functions: each takes a `Tree` and yields what is wrong with it."""

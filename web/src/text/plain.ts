@@ -1,0 +1,128 @@
+/** Plain-text messages: links, quotations and signatures found in them. Pure. */
+
+export interface TextRun {
+  text: string;
+  href: string | null;
+}
+
+export interface TextBlock {
+  kind: 'text' | 'quote' | 'signature';
+  runs: TextRun[];
+}
+
+export interface PlainParts {
+  blocks: TextBlock[];
+  /** The quotation the message ends with, which a reader has usually seen before. */
+  trailing: TextBlock[];
+}
+
+const LINK = /\bhttps?:\/\/[^\s<>"'`{}|\\^]+|\bmailto:[^\s<>"']+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+/gi;
+
+/** Cuts a line into text and links; a link never takes the full stop that ends a sentence. */
+export function linkify(text: string): TextRun[] {
+  const runs: TextRun[] = [];
+  let at = 0;
+  for (const match of text.matchAll(LINK)) {
+    const link = trimLink(match[0]);
+    if (match.index > at) runs.push({ text: text.slice(at, match.index), href: null });
+    const href = /^(https?|mailto):/i.test(link) ? link : `mailto:${link}`;
+    runs.push({ text: link, href });
+    at = match.index + link.length;
+  }
+  if (at < text.length) runs.push({ text: text.slice(at), href: null });
+  return runs;
+}
+
+function trimLink(link: string): string {
+  let trimmed = link.replace(/[.,;:!?'"]+$/, '');
+  while (trimmed.endsWith(')') && count(trimmed, ')') > count(trimmed, '(')) {
+    trimmed = trimmed.slice(0, -1).replace(/[.,;:!?'"]+$/, '');
+  }
+  return trimmed;
+}
+
+function count(text: string, char: string): number {
+  return text.split(char).length - 1;
+}
+
+/** Splits a text into blocks and sets the trailing quotation apart. Cost: linear. */
+export function parsePlain(text: string): PlainParts {
+  const blocks = toBlocks(text.replace(/\r\n?/g, '\n').trimEnd());
+  let cut = blocks.length;
+  while (cut > 0 && isQuoteOrBlank(blocks[cut - 1])) cut--;
+  const hasQuote = blocks.slice(cut).some((block) => block.kind === 'quote');
+  // A message that is nothing but a quotation is shown whole.
+  if (!hasQuote || cut === 0) return { blocks, trailing: [] };
+  const kept = blocks.slice(0, cut);
+  const trailing = blocks.slice(cut);
+  const attribution = takeAttribution(kept);
+  return { blocks: kept, trailing: attribution ? [attribution, ...trailing] : trailing };
+}
+
+function isQuoteOrBlank(block: TextBlock | undefined): boolean {
+  if (!block) return false;
+  return block.kind === 'quote' || block.runs.every((run) => run.text.trim() === '');
+}
+
+/** "On Monday, Anna wrote:" belongs to the quotation under it. */
+function takeAttribution(blocks: TextBlock[]): TextBlock | null {
+  const last = blocks.at(-1);
+  if (!last || last.kind !== 'text') return null;
+  const text = last.runs.map((run) => run.text).join('');
+  const match = /(?:^|\n)([^\n]{0,200}\n?[^\n]{0,200}:)\s*$/.exec(text);
+  if (!match || !/\d|@/.test(match[1] ?? '')) return null;
+  const rest = text.slice(0, match.index).trimEnd();
+  if (!rest) return null;
+  blocks[blocks.length - 1] = { kind: 'text', runs: linkify(rest) };
+  return { kind: 'text', runs: linkify((match[1] ?? '').trim()) };
+}
+
+function toBlocks(text: string): TextBlock[] {
+  const groups: { kind: TextBlock['kind']; lines: string[] }[] = [];
+  let isSignature = false;
+  for (const line of text.split('\n')) {
+    if (/^-- ?$/.test(line)) isSignature = true;
+    const kind = isSignature ? 'signature' : /^\s?>/.test(line) ? 'quote' : 'text';
+    const last = groups.at(-1);
+    if (last?.kind === kind) last.lines.push(line);
+    else groups.push({ kind, lines: [line] });
+  }
+  return groups.map(({ kind, lines }) => ({
+    kind,
+    runs: linkify(
+      kind === 'quote' ? lines.map((line) => line.replace(/^\s?> ?/, '')).join('\n')
+      : lines.join('\n'),
+    ),
+  }));
+}
+
+export function quoteText(text: string): string {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => (line.startsWith('>') ? `>${line}` : `> ${line}`))
+    .join('\n');
+}
+
+const ESCAPES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (char) => ESCAPES[char] ?? char);
+}
+
+/** Plain text as HTML that looks the same. */
+export function textToHtml(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => {
+      const html = linkify(line)
+        .map((run) => {
+          const shown = escapeHtml(run.text);
+          return run.href ? `<a href="${escapeHtml(run.href)}">${shown}</a>` : shown;
+        })
+        .join('')
+        .replace(/^ | (?= )/g, '&nbsp;');
+      return `<div>${html || '<br>'}</div>`;
+    })
+    .join('');
+}
