@@ -43,12 +43,14 @@ fmt: $(VENV_STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 check: $(VENV_STAMP) ## format, lint, types, walls, tidy, docs: under 15 seconds when warm
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache
-	$(PY) -m tools.tidy
-	$(PY) -m pytest -p no:randomly tests/docs
+	@status=0; run() { echo "== $$*"; "$$@" || status=1; }; \
+	run $(BIN)/ruff format --check --output-format concise .; \
+	run $(BIN)/ruff check --output-format concise .; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache; \
+	run $(PY) -m tools.tidy; \
+	run $(PY) -m pytest -p no:randomly tests/docs; \
+	exit $$status
 
 test: $(VENV_STAMP) web ## every test but the slow ones (ARGS="-k word" to choose)
 	@tools/setup.sh programs

@@ -71,6 +71,10 @@ service imap-login {{
 }}
 service anvil {{
   chroot =
+  # wrong passwords are tried on purpose: no penalty for our address
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service imap {{
   process_limit = 300

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
+import cyclopts
+import pytest
+
 from tools.docs_pages.facts import (
+    CLI_MODULE,
+    list_commands,
     list_error_classes,
     list_error_kinds,
     list_limits,
@@ -33,6 +41,8 @@ class Config(msgspec.Struct, kw_only=True):
 @dataclass(frozen=True)
 class Mail:
     host: str | None = None
+    size: Annotated[int, Meta(ge=0, le=9, description="How large")] = 1
+    """In metres."""
 
 class Loader:
     path: str = ""
@@ -86,6 +96,7 @@ def test_settings_are_the_fields_of_the_records():
         ("port", "8080", ("Config", "int"), "Where it listens."),
         ("data", "(must be given)", ("Config", "Path"), "where the mail lives"),
         ("host", "None", ("Mail", "str | None"), ""),
+        ("size", "1", ("Mail", "int >= 0 <= 9"), "How large. In metres."),
     ]
 
 
@@ -95,6 +106,31 @@ def test_metrics_are_found_with_kind_labels_and_meaning():
         ("tindra_calls_total", "counter", ("method",), "Calls."),
         ("tindra_open", "gauge", ("role",), "Open streams."),
         ("tindra_sent_total", "counter", ("outcome", "kind"), "Mails sent."),
+    ]
+
+
+def test_commands_are_found_with_their_help_options_and_children(monkeypatch: pytest.MonkeyPatch):
+    app, user = cyclopts.App(name="tindra"), cyclopts.App(name="user", help="Who may sign in.")
+
+    @app.command
+    def demo(port: int = 8080, *, data_folder: str = "") -> None:
+        """Start the demo.
+
+        Much more text.
+        """
+
+    @user.command
+    def add(login: str) -> None:
+        """Add one."""
+
+    app.command(user)
+    module = ModuleType(CLI_MODULE)
+    module.__dict__["app"] = app
+    monkeypatch.setitem(sys.modules, CLI_MODULE, module)
+    assert [(fact.name, fact.text, fact.more) for fact in list_commands()] == [
+        ("demo", "Start the demo.", ("port", "data_folder")),
+        ("user", "Who may sign in.", ()),
+        ("user add", "Add one.", ("login",)),
     ]
 
 
@@ -114,7 +150,7 @@ def test_error_classes_and_types_are_found():
 
 def test_a_page_is_a_table_whose_cells_cannot_break_it():
     pages = build_pages(_tree("src/tindra/app/config.py", CONFIG))
-    assert "| `host` | `str \\| None` | `None` |  |" in pages["docs/operate/settings.md"]
+    assert "| `host` |  | `str \\| None` | `None` |  |" in pages["docs/operate/settings.md"]
     assert "docs/operate/limits.md" not in pages
 
 

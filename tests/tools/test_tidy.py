@@ -202,6 +202,11 @@ def test_imap_words_are_refused_outside_imap(text: str):
     assert _whats(check_names, "src/tindra/wire/imap/x.py", text) == []
 
 
+def test_a_folder_of_the_file_system_is_a_folder():
+    assert _whats(check_names, "src/tindra/store/vault.py", "folder = 1") == []
+    assert len(_whats(check_names, "src/tindra/store/vault.py", "flag = 1")) == 1
+
+
 def test_words_that_only_contain_a_banned_word_or_are_read_are_fine():
     text = "flagship = 1\n_LABEL = 2\nuncommon = re.compile('', re.M)\nx = counter.labels('a')\n"
     assert _whats(check_names, "src/tindra/features/x.py", text) == []
@@ -358,6 +363,8 @@ def test_the_parts_of_a_statement_are_read_together():
     assert _sql('Q = f"SELECT {columns} FROM email WHERE account_id = ?"') == []
     assert _sql('Q = "SELECT a FROM email" + " WHERE account_id = ?"') == []
     assert _sql('Q = f"SELECT rowid FROM search.{table} WHERE {table} MATCH ?"') == []
+    assert _sql('Q = f"DROP TABLE fts_{int(number)}"') == []
+    assert _sql('Q = f"DELETE FROM {table}"', "src/tindra/store/search/index.py") == []
     assert len(_sql('Q = f"SELECT {columns} FROM {table}"')) == 1
     assert len(_sql('Q = f"SELECT {columns} FROM email"')) == 1
     assert len(_sql('Q = "SELECT a FROM email WHERE account_id = ?; DELETE FROM email"')) == 1

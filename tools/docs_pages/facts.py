@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from tools.tidy_rules.tree import Source, Tree, dotted, imported_names
 
@@ -22,6 +23,7 @@ METRIC_KINDS = frozenset({"Counter", "Gauge", "Histogram", "Summary", "Info", "E
 ERROR_CALLS = frozenset({"RequestError", "MethodError", "SetError"})
 
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
+_SIGNS: dict[str | None, str] = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _BOUND = re.compile(r"_?[A-Z0-9_]+_(?:MAX|MIN)")
 _KIND = re.compile(r"[a-z][A-Za-z]+|urn:[\w:-]+")
 
@@ -78,6 +80,13 @@ def list_settings(tree: Tree) -> list[Fact]:
         if isinstance(node, ast.ClassDef) and _is_record(node)
         for fact in _fields(source, node)
     ]
+
+
+def find_environment_prefix(tree: Tree) -> str:
+    """What the name of a setting follows in the environment; empty where that is not offered."""
+    source = tree.by_path.get(CONFIG_PATH)
+    constants = _constants(source) if source else ()
+    return next((f.value.strip("'\"") for f in constants if f.name == "ENVIRONMENT_PREFIX"), "")
 
 
 def list_error_classes(tree: Tree) -> list[Fact]:
@@ -138,15 +147,14 @@ def list_commands() -> list[Fact]:
     return []
 
 
-def _walk_commands(app: object, prefix: str) -> Iterator[Fact]:
-    resolved: dict[str, object] = {
-        name: app[name]  # type: ignore[index]  # a cyclopts.App, which is a mapping of its commands
-        for name in app  # type: ignore[attr-defined]  # as above
-        if not name.startswith("-")
-    }
-    for name, command in resolved.items():
-        function = getattr(command, "default_command", None)
-        text = inspect.getdoc(function) if function else str(getattr(command, "help", ""))
+def _walk_commands(app: Any, prefix: str) -> Iterator[Fact]:
+    """The commands of a cyclopts.App, which is a mapping of names to apps, and of those in turn."""
+    for name in app:
+        if name.startswith("-"):
+            continue
+        command = app[name]
+        function = command.default_command
+        text = inspect.getdoc(function) if function else str(command.help)
         options = tuple(inspect.signature(function).parameters) if function else ()
         yield Fact(f"{prefix}{name}", CLI_MODULE, _sentence(text or ""), more=options)
         yield from _walk_commands(command, f"{prefix}{name} ")
@@ -170,12 +178,30 @@ def _fields(source: Source, node: ast.ClassDef) -> Iterator[Fact]:
     for statement, following in pairwise([*node.body, None]):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
-        kind = ast.unparse(statement.annotation)
+        kind, described = _annotated(statement.annotation)
         if kind.startswith("ClassVar"):
             continue
         default = ast.unparse(statement.value) if statement.value else "(must be given)"
-        text = _docstring(following) or _comment(source, statement)
+        below = _docstring(following) or _comment(source, statement)
+        text = f"{described}. {below}" if described and below else described or below
         yield Fact(statement.target.id, source.path, text, default, (node.name, kind))
+
+
+def _annotated(annotation: ast.expr) -> tuple[str, str]:
+    """The type in `Annotated[type, Meta(ge=..., description=...)]`, its bounds, and the text."""
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *rest])):
+            calls = [item for item in rest if isinstance(item, ast.Call)]
+            bounds = [
+                f"{_SIGNS[item.arg]} {ast.unparse(item.value)}"
+                for call in calls
+                for item in call.keywords
+                if item.arg in _SIGNS
+            ]
+            texts = [_keyword(call, "description") for call in calls]
+            return " ".join([ast.unparse(kind), *bounds]), " ".join(texts)
+        case _:
+            return ast.unparse(annotation), ""
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, ast.expr | None]:

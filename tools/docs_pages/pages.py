@@ -83,14 +83,22 @@ def _settings_page(tree: Tree) -> str:
     found = facts.list_settings(tree)
     if not found:
         return ""
+    prefix = facts.find_environment_prefix(tree)
     parts = []
     for group in dict.fromkeys(fact.more[0] for fact in found):
         rows = [
-            (_code(f.name), _code(f.more[1]), _code(f.value), f.text)
+            (
+                _code(f.name),
+                _code(prefix + f.name.upper() if prefix else ""),
+                _code(f.more[1]),
+                _code(f.value),
+                f.text,
+            )
             for f in found
             if f.more[0] == group
         ]
-        parts.append(f"## {group}\n\n{_table(('setting', 'type', 'default', 'meaning'), rows)}")
+        heads = ("setting", "environment", "type", "default", "meaning")
+        parts.append(f"## {group}\n\n{_table(heads, rows)}")
     lead = "Every setting. How they are given is told in [Install](install.md#settings)."
     return _page("Settings", lead, *parts)
 

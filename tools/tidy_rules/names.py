@@ -26,6 +26,11 @@ FOREIGN_WORDS_ALLOWED = (
     "src/tindra/base/metrics",
     "src/tindra/server/metrics",
 )
+# A folder of the file system is a folder, and what follows a command is a flag.
+ROOM_WORDS = {
+    "src/tindra/store/": frozenset({"folder", "folders"}),
+    "src/tindra/app/": frozenset({"folder", "folders", "flag", "flags"}),
+}
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
@@ -61,11 +66,14 @@ def _check_empty_words(source: Source) -> Iterator[Finding]:
 
 def _check_foreign_words(source: Source) -> Iterator[Finding]:
     seen: set[tuple[int, str]] = set()
+    fine = {
+        word for room, words in ROOM_WORDS.items() if source.path.startswith(room) for word in words
+    }
     for line, name in _defined_names(source):
         for word in words_of(name):
             # A constant in capitals is a piece of a grammar, whose words are its own standard's.
             is_grammar = name.isupper()
-            if word in FOREIGN_WORDS and not is_grammar and (line, name) not in seen:
+            if word in FOREIGN_WORDS and not (is_grammar or word in fine or (line, name) in seen):
                 seen.add((line, name))
                 what = f"the identifier {name} uses the word '{word}'"
                 yield Finding(source.path, line, what, f"say {FOREIGN_WORDS[word]}, JMAP's word")

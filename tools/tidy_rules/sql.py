@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tools.tidy_rules.tree import Finding, Source, Tree
 
 STORE = "src/tindra/store/"
+SEARCH = "src/tindra/store/search/"
 # The database's own, and functions that read like tables.
 OTHER_TABLES = frozenset(
     {
@@ -57,7 +58,9 @@ class Statement:
     def tables(self) -> set[str]:
         bare = re.sub(r"--[^\n]*", "", self.text)
         # Each account has a search table of its own: docs/decisions/0004-search-file.md.
-        bare = re.sub(r"\bsearch\.\{\}", "own_search_table", bare)
+        bare = re.sub(r"\b(?:search\.)?fts_\{\}|\bsearch\.\{\}", "own_search_table", bare)
+        if self.path.startswith(SEARCH):
+            bare = re.sub(r"(?<!\w)\{\}(?!\w)", "own_search_table", bare)
         named = set(_TABLE.findall(bare)) | set(_INDEX_TABLE.findall(bare))
         return named - set(_CTE.findall(bare)) - OTHER_TABLES
 

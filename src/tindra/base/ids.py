@@ -35,7 +35,7 @@ class RandomSource(Protocol):
 
 
 def encode_base32(value: int, width: int) -> str:
-    """`value` in `width` base32hex digits, most significant first, so that text order is number order."""
+    """`value` in `width` base32hex digits, most significant first: text order is number order."""
     return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(5 * (width - 1), -1, -5))
 
 

@@ -1,4 +1,4 @@
-"""Every bound of the product, with its unit and its reason. The Session object publishes the JMAP ones.
+"""Every bound of the product, with unit and reason. The Session object publishes the JMAP ones.
 
 A loop, a queue, a buffer or a request that has no line here is a bug. Names end in their unit.
 """

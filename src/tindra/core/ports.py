@@ -223,7 +223,7 @@ class StoreTx(StoreReader, Protocol):
         ...
 
     async def reserve_doc_counters(self, count: int) -> int:
-        """The first of `count` numbers that this account has never used before (see make_doc_id)."""
+        """The first of `count` numbers that this account never used before (see make_doc_id)."""
         ...
 
     async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
@@ -282,6 +282,9 @@ WriteFunction = Callable[[StoreTx], Awaitable[T]]
 class Store(Protocol):
     """The database of all accounts."""
 
+    on_commit: Callable[[CommitInfo], None] | None
+    """Called on the loop for every commit, even one whose caller was cancelled."""
+
     async def read(self, account_id: AccountId, fn: ReadFunction[T], *, is_long: bool = False) -> T:
         """Run `fn` on a consistent view. `is_long`: may take more than a few milliseconds.
 
@@ -305,7 +308,7 @@ class Store(Protocol):
         ...
 
     async def check_invariants(self, account_id: AccountId) -> None:
-        """Counters equal recounts, no orphan rows, modseqs ordered. Raises AssertionError. Tests."""
+        """Counters equal recounts, no orphan rows, modseqs ordered. Raises AssertionError."""
         ...
 
     async def poll_changes(self) -> list[CommitInfo]:
@@ -373,6 +376,11 @@ class BlobStore(Protocol):
 
     async def put(self, account_id: AccountId, data: bytes) -> BlobRow:
         """Store and link; durable on return. The row that comes back has no data."""
+        ...
+
+    async def stage(self, account_id: AccountId, data: bytes) -> BlobRow:
+        """Make octets ready to be linked by `StoreTx.put_blob` in a transaction of the caller:
+        large ones are durable on return, small ones travel inside the row."""
         ...
 
     async def get(

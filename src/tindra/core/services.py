@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tindra.base.byte_cache import ByteCache
 from tindra.base.clock import Clock
 from tindra.base.ids import RandomSource
 from tindra.core.ports import BlobStore, Bus, Directory, Offload, SearchIndex, SecretStore, Store
-from tindra.core.byte_cache import ByteCache
-from tindra.core.search_feed import SearchFeed
+from tindra.model.search_feed import SearchFeed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,7 @@ async def transact(
     fn: Callable[[Tx], Awaitable[T]],
     origin: Origin = "device",
 ) -> tuple[T, CommitInfo]:
-    """Run `fn` in one transaction of `account_id`, durable on return, and tell the others.
+    """Run `fn` in one transaction of `account_id`, durable on return. The store tells the bus.
 
     Args:
         name: of the transaction: metric label and log field.
@@ -194,6 +194,4 @@ async def transact(
         await tx.settle()
         return result
 
-    result, info = await services.store.write(account_id, name, run)
-    services.bus.publish(info)
-    return result, info
+    return await services.store.write(account_id, name, run)

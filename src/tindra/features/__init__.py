@@ -1,0 +1,10 @@
+"""What users see. ALL is the order in which features are joined, and so the order of reactions."""
+
+from __future__ import annotations
+
+from tindra.core.datatype import Feature
+from tindra.features.connect import CONNECT_FEATURE
+from tindra.features.mail.feature import MAIL_FEATURE
+from tindra.features.mail.safe_html import VIEW_FEATURE
+
+ALL: tuple[Feature, ...] = (MAIL_FEATURE, CONNECT_FEATURE, VIEW_FEATURE)

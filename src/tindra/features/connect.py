@@ -19,9 +19,7 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 
 CONNECT: Final = "urn:tindra:params:jmap:connect"
-Phase = Literal[
-    "connecting", "backfilling", "live", "waiting", "needsAuth", "refused", "stopped"
-]
+Phase = Literal["connecting", "backfilling", "live", "waiting", "needsAuth", "refused", "stopped"]
 """connecting: logging in; backfilling: first sync, with progress; live: all is mirrored;
 waiting: will try again at nextTryAt; needsAuth: the password was refused; refused: the provider
 will not serve us until something is changed; stopped: paused by its owner."""
@@ -122,6 +120,23 @@ async def update_connection(
             await tx.update("Connection", id, before, before | dict(changes))
 
     await transact(services, account_id, "connection-status", write, origin="system")
+
+
+async def update_endpoints(
+    services: Services, account_id: AccountId, id: str, imap: Endpoint, smtp: Endpoint | None
+) -> None:
+    """The provider moved: connect to its new servers with the same passwords."""
+    await update_connection(
+        services,
+        account_id,
+        id,
+        {
+            "imap": msgspec.to_builtins(imap),
+            "smtp": None if smtp is None else msgspec.to_builtins(smtp),
+            "host": imap.host,
+            "phase": "connecting",
+        },
+    )
 
 
 CONNECT_FEATURE = Feature(

@@ -1,8 +1,8 @@
 """What one Thread adds to the counters of each Mailbox (RFC 8621 s2); pure, shared by all writers.
 
 The counters of a Mailbox are the sums over Threads, so a writer that counts the Threads it touches
-before and after knows exactly what to add. Counting whole Threads is what makes unreadThreads right:
-an unread Email in Archive makes its Thread unread in Inbox too.
+before and after knows exactly what to add. Counting whole Threads is what makes unreadThreads
+right: an unread Email in Archive makes its Thread unread in Inbox too.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class EmailSort(msgspec.Struct, frozen=True):
 class EmailQuery(msgspec.Struct, frozen=True):
     """A whole Email query but for its window; equal queries on equal states give equal lists.
 
-    Ties are broken by doc_id descending, so the order is total and receivedAt order is doc_id order.
+    Ties are broken by doc_id descending: the order is total, receivedAt order is doc_id order.
     """
 
     filter: EmailFilter | None = None
@@ -214,7 +214,7 @@ class SearchDocument(msgspec.Struct, frozen=True):
 
 
 class RemoteRow(msgspec.Struct, frozen=True):
-    """One message at the provider, as both sides last agreed on it (the *base* of the sync plan)."""
+    """One message at the provider as both sides last agreed on it: the *base* of the sync plan."""
 
     mailbox_id: MailboxId
     uid: int

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tindra.base import limits
-from tindra.core.access import Caller, load_caller
+from tindra.core.access import load_caller
 from tindra.core.services import Services
 from tindra.model.account import Token, User
 from tindra.server.credentials import (
@@ -26,14 +26,13 @@ from tindra.server.credentials import (
     make_refusal,
     parse_authorization,
 )
-from tindra.server.exchange import Exchange, HttpError
+from tindra.server.http.exchange import Exchange, HttpError
+from tindra.server.http.origin import find_client_address
 from tindra.server.options import ServerOptions
-from tindra.server.origin import find_client_address
 from tindra.server.password import hash_token, make_dummy_hash, make_token, verify_password
+from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
 from tindra.server.throttle import SignInThrottle
 
-CALLER_FRESH_MS = 5_000
-"""How long grants, tokens and password hashes are believed without another look."""
 VERIFIED_MS = 60_000
 """How long a sign-in that is not used is remembered."""
 SIGN_INS_MAX = 10_000
@@ -43,30 +42,6 @@ HASHES_RUNNING_MAX = 2
 HASHES_WAITING_MAX = 32
 """Password checks in the queue: more would answer too late to be of use."""
 _KEY_BYTES = 32
-
-
-class SignIn:
-    """One credential that was found right, and who it makes the caller."""
-
-    __slots__ = ("caller", "documents", "fresh_until_ms", "is_over", "key", "password_hash",
-                 "token_hash", "used_ms")  # fmt: skip
-
-    def __init__(self, key: bytes, caller: Caller, password_hash: str, token_hash: bytes) -> None:
-        """
-        Args:
-            password_hash: the stored hash that the password fitted; "" for a token.
-            token_hash: "" for a password.
-        """
-        self.key = key
-        self.caller = caller
-        self.password_hash = password_hash
-        self.token_hash = token_hash
-        self.fresh_until_ms = 0
-        self.used_ms = 0
-        self.is_over = False
-        """It was revoked, or is no longer right."""
-        self.documents: dict[str, tuple[bytes, str]] = {}
-        """Base URL -> Session object as JSON, and its state (server/session.py)."""
 
 
 class Authenticator:

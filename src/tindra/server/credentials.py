@@ -6,7 +6,7 @@ import binascii
 from base64 import b64decode
 from typing import NamedTuple
 
-from tindra.server.exchange import Exchange, Headers, HttpError
+from tindra.server.http.exchange import Exchange, Headers, HttpError
 
 CREDENTIAL_CHARS_MAX = 4096
 """Of the whole header; our tokens have 47, passwords at most 1,024."""

@@ -35,6 +35,6 @@ class ServerOptions:
     """Web origins that may use the API. Any may by default: access goes by a header that a foreign
     page does not have, and there are no cookies."""
     metrics_token: str | None = None
-    """Bearer token that opens /metrics to other machines; without one only this machine may look."""
+    """Bearer token that opens /metrics; without one only this machine may look."""
     report: Report = log_report
     """Tells the operator of an unexpected error: (where, error) -> id for the client to quote."""

@@ -1,4 +1,4 @@
-"""Bounds that only the stores know, with their unit and their reason; the others are in base/limits."""
+"""Bounds that only the stores know, with their unit and reason; the others are in base/limits."""
 
 from __future__ import annotations
 

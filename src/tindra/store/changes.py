@@ -6,6 +6,8 @@ order of (modseq, id): the making of an object that lives, its last change, and 
 The invariant that makes intermediate states safe: a live object is reported at the place where it
 was *made* and again at the place of its last change. Were it listed only by its last change, a
 client that stops between the two would later be told of an update of something it never heard of.
+For the same reason an id that was destroyed and made again is never folded to an update: the page
+ends between the two.
 """
 
 from __future__ import annotations
@@ -35,9 +37,7 @@ class Event(NamedTuple):
     created_modseq: int
 
 
-def fold_changes(
-    events: Iterable[Event], since: Cursor, limit: int, whole: ModSeq
-) -> ChangePage:
+def fold_changes(events: Iterable[Event], since: Cursor, limit: int, whole: ModSeq) -> ChangePage:
     """One page of changes.
 
     Args:
@@ -62,7 +62,8 @@ def fold_changes(
         if known is None:
             known = kind == CHANGED or (kind == DESTROYED and _is_known(created_modseq, id, since))
         reported += (known or kind != DESTROYED) - was_there
-        if reported > limit:
+        is_made_again = kind == CREATED and known
+        if reported > limit or is_made_again:
             return _page(existed, is_alive, Cursor(ModSeq(done[0]), done[1]), has_more=True)
         existed[id] = known
         is_alive.pop(id, None)

@@ -48,7 +48,7 @@ def split_script(text: str) -> str:
 
 
 def parse_phrases(text: str) -> list[Phrase]:
-    """The words and quoted phrases of a search text; those without any letter or digit are left out.
+    """The words and quoted phrases of a search text that have any letter or digit.
 
     Source: RFC 8621 s4.4.1
     """

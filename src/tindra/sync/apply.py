@@ -7,18 +7,19 @@ the same thing twice changes nothing the second time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
-from tindra.base.ids import MailboxId
+from tindra.base.ids import AccountId, MailboxId
 from tindra.core.ports import BlobRow
+from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
 from tindra.sync.cursor import RemoteCursor, delete_cursor, put_cursor
-from tindra.sync.mirror import MirrorTx
+from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx
 from tindra.sync.plan import MailboxPlan, make_keywords, merge_sets, split_name
 from tindra.sync.ports import RemoteMailbox, RemoteMessage
 
@@ -28,9 +29,23 @@ _SORT_ORDER = {
 }  # fmt: skip
 
 
+T = TypeVar("T")
+
+
 def mirror_of(tx: Tx) -> MirrorTx:
     """The transaction with the mirror's rows; every store is one that has them (app/wiring)."""
     return cast(MirrorTx, tx.store)
+
+
+async def read_mirror(
+    services: Services,
+    account_id: AccountId,
+    fn: Callable[[MirrorReader], Awaitable[T]],
+    is_long: bool = False,
+) -> T:
+    """A read that sees the mirror's rows too."""
+    store = cast(MirrorStore, services.store)
+    return await store.read(account_id, fn, is_long=is_long)
 
 
 class Fetched(NamedTuple):
@@ -112,18 +127,14 @@ async def _join_known(tx: Tx, mailbox_id: MailboxId, items: Mapping[int, Fetched
         else:
             base = ()
         keywords = merge_sets(remote_keywords, base, row.keywords)
-        after = msgspec.structs.replace(
-            row, mailbox_ids=tuple(sorted(places)), keywords=keywords
-        )
+        after = msgspec.structs.replace(row, mailbox_ids=tuple(sorted(places)), keywords=keywords)
         updates.append((row, after))
         for ghost in ghosts[row.id]:
             await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
     await tx.update_emails(updates)
 
 
-async def apply_flags(
-    tx: Tx, mailbox_id: MailboxId, messages: Sequence[RemoteMessage]
-) -> int:
+async def apply_flags(tx: Tx, mailbox_id: MailboxId, messages: Sequence[RemoteMessage]) -> int:
     """Flags as the provider has them now, merged three ways; gives how many Emails changed."""
     mirror = mirror_of(tx)
     told = {m.uid: m for m in messages if m.has_flags}
@@ -195,7 +206,7 @@ async def apply_ghosts(tx: Tx, ghosts: Sequence[RemoteRow]) -> None:
 
 
 async def apply_reset(tx: Tx, mailbox_id: MailboxId, cursor: RemoteCursor) -> None:
-    """The uids of a mailbox started anew: all its rows become ghosts until content is seen again."""
+    """Uids of a mailbox started anew: its rows become ghosts until the content is seen again."""
     mirror = mirror_of(tx)
     rows = [row for row in await mirror.load_remote(mailbox_id, None) if row.uid > 0]
     await mirror.delete_remote_mailbox(mailbox_id)
@@ -203,9 +214,7 @@ async def apply_reset(tx: Tx, mailbox_id: MailboxId, cursor: RemoteCursor) -> No
     await put_cursor(tx, mailbox_id, cursor)
 
 
-async def apply_tree(
-    tx: Tx, plan: MailboxPlan, known: Mapping[str, str]
-) -> dict[str, str]:
+async def apply_tree(tx: Tx, plan: MailboxPlan, known: Mapping[str, str]) -> dict[str, str]:
     """Create Mailboxes for remote ones, take over roles, forget what is gone.
 
     Args:

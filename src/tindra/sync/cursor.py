@@ -37,7 +37,7 @@ class RemoteCursor(msgspec.Struct, frozen=True):
 async def load_cursors(reader: StoreReader) -> dict[str, RemoteCursor]:
     """Mailbox id -> cursor."""
     rows = await reader.load_objects(CURSOR_TYPE, None)
-    return {row.id: msgspec.json.decode(row.data, type=RemoteCursor) for row in rows}
+    return {str(row.id): msgspec.json.decode(row.data, type=RemoteCursor) for row in rows}
 
 
 async def put_cursor(tx: Tx, mailbox_id: str, cursor: RemoteCursor) -> None:

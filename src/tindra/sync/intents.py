@@ -32,6 +32,4 @@ async def note_mailboxes(tx: Tx, changes: list[Change]) -> None:
             await tx.put_outbox(MIRROR_TOPIC, f"mailbox:{id}")
 
 
-MIRROR_FEATURE = Feature(
-    name="mirror", reactions={"Email": note_emails, "Mailbox": note_mailboxes}
-)
+MIRROR_FEATURE = Feature(name="mirror", reactions={"Email": note_emails, "Mailbox": note_mailboxes})

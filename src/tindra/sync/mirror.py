@@ -26,7 +26,7 @@ class MirrorReader(StoreReader, Protocol):
         ...
 
     async def list_remote_uids(self, mailbox_id: str) -> list[tuple[int, tuple[str, ...]]]:
-        """(uid, agreed keywords) of a whole Mailbox, in uid order. Cost: O(messages), no objects."""
+        """(uid, agreed keywords) of a whole Mailbox, in uid order. Cost: O(messages)."""
         ...
 
     async def find_remote_by_emails(self, doc_ids: Sequence[int]) -> list[RemoteRow]:

@@ -51,9 +51,7 @@ def make_flag(keyword: str) -> str:
     return _KEYWORD_TO_FLAG.get(keyword, keyword)
 
 
-def merge_sets(
-    remote: Iterable[str], base: Iterable[str], local: Iterable[str]
-) -> tuple[str, ...]:
+def merge_sets(remote: Iterable[str], base: Iterable[str], local: Iterable[str]) -> tuple[str, ...]:
     """Three ways, member by member: local with what the provider added and removed since base.
 
     Sorted. With remote == base it is local; with local == base it is remote.
@@ -111,9 +109,7 @@ def plan_push(
     # With no wanted place left that the provider knows, nothing is taken away: better twice than
     # never.
     surplus = [row for row in here if row.mailbox_id not in wanted] if wanted else []
-    moves = [
-        PlacePush("move", row, id) for row, id in zip(surplus, missing, strict=False)
-    ]
+    moves = [PlacePush("move", row, id) for row, id in zip(surplus, missing, strict=False)]
     source = here[0] if here else None
     kind: Literal["copy", "append"] = "append" if source is None else "copy"
     # Copies come first: what is copied from must still be there.
@@ -138,9 +134,7 @@ def _plan_keywords(row: RemoteRow, local: Sequence[str]) -> KeywordPush | None:
     return KeywordPush(row, add, remove) if add or remove else None
 
 
-def decide_vanished(
-    known: int, gone: int, is_confirmed: bool
-) -> Literal["apply", "hold"]:
+def decide_vanished(known: int, gone: int, is_confirmed: bool) -> Literal["apply", "hold"]:
     """Whether to believe that messages left a mailbox.
 
     Args:

@@ -44,7 +44,7 @@ class ProviderError(Exception):
         return f"{self.message} ({self.server_words})" if self.server_words else self.message
 
 
-class Transient(ProviderError):  # noqa: N818 - named for what the caller must do
+class Transient(ProviderError):
     """It may work later without anyone doing something: network, overload, a dropped connection.
 
     Args:
@@ -67,11 +67,11 @@ class Throttled(Transient):
     """We ask too much of this provider: fewer connections, longer pauses."""
 
 
-class AuthRevoked(ProviderError):  # noqa: N818 - named for what the caller must do
+class AuthRevoked(ProviderError):
     """The credentials are refused; only their owner can cure it."""
 
 
-class Rejected(ProviderError):  # noqa: N818 - named for what the caller must do
+class Rejected(ProviderError):
     """The server understood and said no; the same request will fail again."""
 
 

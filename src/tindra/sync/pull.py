@@ -14,13 +14,19 @@ import msgspec
 
 from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
-from tindra.core.blob_parts import make_blob_id
-from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
+from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailRow, RemoteRow
-from tindra.sync.apply import Fetched, apply_flags, apply_messages, apply_reset, apply_vanished
+from tindra.sync.apply import (
+    Fetched,
+    apply_flags,
+    apply_messages,
+    apply_reset,
+    apply_vanished,
+    read_mirror,
+)
 from tindra.sync.cursor import RemoteCursor, put_cursor
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import decide_vanished
@@ -103,9 +109,9 @@ class Puller:
         if missing:
             return True
         self._missing.pop(mailbox_id, None)
-        await self._keep(mailbox_id, msgspec.structs.replace(
-            self._cursors[mailbox_id], phase="live"
-        ))
+        await self._keep(
+            mailbox_id, msgspec.structs.replace(self._cursors[mailbox_id], phase="live")
+        )
         return False
 
     async def _list_missing(self, mailbox_id: str) -> list[int]:
@@ -118,7 +124,7 @@ class Puller:
         async def read(reader: MirrorReader) -> list[tuple[int, tuple[str, ...]]]:
             return await reader.list_remote_uids(mailbox_id)
 
-        found = await self._services.store.read(self._account_id, read, is_long=True)  # type: ignore[arg-type]
+        found = await read_mirror(self._services, self._account_id, read, is_long=True)
         return [item for item in found if item[0] > 0]
 
     async def look(self, mailbox_id: str) -> None:
@@ -138,12 +144,15 @@ class Puller:
         else:
             await self._compare(mailbox_id, selected)
         status = selected.status
-        await self._keep(mailbox_id, msgspec.structs.replace(
-            self._cursors[mailbox_id],
-            uid_next=status.uid_next,
-            highest_modseq=status.highest_modseq,
-            exists=status.exists,
-        ))
+        await self._keep(
+            mailbox_id,
+            msgspec.structs.replace(
+                self._cursors[mailbox_id],
+                uid_next=status.uid_next,
+                highest_modseq=status.highest_modseq,
+                exists=status.exists,
+            ),
+        )
 
     async def _take_news(self, mailbox_id: str, selected: Selected) -> None:
         """QRESYNC told it all. Cost: what changed."""
@@ -154,7 +163,7 @@ class Puller:
             rows: list[RemoteRow] = await reader.load_remote(mailbox_id, [*changed, *gone])
             return {row.uid for row in rows}
 
-        base = await self._services.store.read(self._account_id, read)  # type: ignore[arg-type]
+        base = await read_mirror(self._services, self._account_id, read)
         parked = self._cursors[mailbox_id].parked
         fresh = sorted((u for u in changed if u not in base and u not in parked), reverse=True)
         await self._fetch(mailbox_id, fresh)
@@ -194,10 +203,11 @@ class Puller:
             return
         seen = frozenset(gone)
         is_confirmed = self._held_back.get(mailbox_id) == seen
-        if known_count is not None:
-            if decide_vanished(known_count, len(gone), is_confirmed) == "hold":
-                self._held_back[mailbox_id] = seen
-                return
+        known = len(gone) if known_count is None else known_count
+        # One by one (QRESYNC) is believed; a list that lacks them is not, the first time.
+        if known_count is not None and decide_vanished(known, len(gone), is_confirmed) == "hold":
+            self._held_back[mailbox_id] = seen
+            return
         self._held_back.pop(mailbox_id, None)
         for start in range(0, len(gone), _FLAGS_PER_COMMIT):
             part = gone[start : start + _FLAGS_PER_COMMIT]
@@ -234,7 +244,9 @@ class Puller:
             return
         arrivals = await self._services.offload.run(_parse_batch, [m.raw or b"" for m in whole])
         fetched = [
-            Fetched(message, arrival, await self._put_blob(message.raw or b"", arrival))
+            Fetched(
+                message, arrival, await self._services.blobs.stage(self._account_id, message.raw)
+            )
             for message, arrival in zip(whole, arrivals, strict=True)
         ]
 
@@ -248,12 +260,6 @@ class Puller:
         rows = [row for row, _ in made]
         offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
         self._on_stored(mailbox_id, len(whole))
-
-    async def _put_blob(self, raw: bytes, arrival: Arrival) -> BlobRow:
-        """Small messages go into the transaction itself, large ones to the blob store before it."""
-        if len(raw) > limits.BLOB_INLINE_BYTES_MAX:
-            return await self._services.blobs.put(self._account_id, raw)
-        return BlobRow(arrival.blob_id, len(raw), raw, self._services.clock.now_ms())
 
     async def _keep(self, mailbox_id: str, cursor: RemoteCursor) -> None:
         self._cursors[mailbox_id] = cursor

@@ -17,12 +17,11 @@ from tindra.core.ports import OutboxRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
-from tindra.sync.apply import mirror_of
-from tindra.sync.cursor import RemoteCursor, delete_cursor, put_cursor
+from tindra.sync.apply import mirror_of, read_mirror
+from tindra.sync.cursor import RemoteCursor, delete_cursor, load_cursors, put_cursor
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import KeywordPush, PlacePush, PushPlan, make_flag, plan_push
 from tindra.sync.ports import MailSession, Rejected
-
 
 SelectFunction = Callable[[str], Awaitable[frozenset[str]]]
 """Select the remote mailbox of a Mailbox id; gives the flags it keeps."""
@@ -44,13 +43,12 @@ async def load_views(reader: MirrorReader, ids: Sequence[str]) -> PushViews:
     base: dict[str, list[RemoteRow]] = defaultdict(list)
     for row in await reader.find_remote_by_emails(docs):
         base[row.email_id].append(row)
-    cursors = {
-        row.id: msgspec.json.decode(row.data, type=RemoteCursor)
-        for row in await reader.load_objects("RemoteMailbox", None)
-    }
-    emails = {row.id: row for row in await reader.load_emails(docs)}
-    mailboxes = {row.id: row for row in await reader.load_mailboxes()}
-    return PushViews({str(k): v for k, v in emails.items()}, base, dict(mailboxes), cursors)
+    return PushViews(
+        {str(row.id): row for row in await reader.load_emails(docs)},
+        base,
+        {str(row.id): row for row in await reader.load_mailboxes()},
+        await load_cursors(reader),
+    )
 
 
 def plan_group(ids: Sequence[str], views: PushViews) -> dict[str, PushPlan]:
@@ -106,7 +104,7 @@ class Pusher:
         async def read(reader: MirrorReader) -> PushViews:
             return await load_views(reader, ids)
 
-        return await self._services.store.read(self._account_id, read)  # type: ignore[arg-type]
+        return await read_mirror(self._services, self._account_id, read)
 
     async def _push_keywords(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
         groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[RemoteRow]] = {}
@@ -165,7 +163,7 @@ class Pusher:
         async def read(reader: MirrorReader) -> list[RemoteRow]:
             return await reader.load_remote(mailbox_id, uids)
 
-        return await self._services.store.read(self._account_id, read)  # type: ignore[arg-type]
+        return await read_mirror(self._services, self._account_id, read)
 
     async def _append(self, views: PushViews, id: str, place: PlacePush) -> None:
         email = views.emails[id]
@@ -181,9 +179,7 @@ class Pusher:
         row = RemoteRow(MailboxId(place.mailbox_id), told[1], email.id, email.keywords)
         await self._note(put=[row])
 
-    async def _note(
-        self, put: Sequence[RemoteRow] = (), drop: Sequence[RemoteRow] = ()
-    ) -> None:
+    async def _note(self, put: Sequence[RemoteRow] = (), drop: Sequence[RemoteRow] = ()) -> None:
         async def write(tx: Tx) -> None:
             mirror = mirror_of(tx)
             for row in drop:
@@ -281,5 +277,3 @@ def _make_name(mailbox: MailboxRow, views: PushViews) -> str | None:
     delimiter = parent.delimiter or _delimiter(views) or "/"
     # A delimiter inside a name would make a level of its own.
     return parent.name + delimiter + mailbox.name.replace(delimiter, "-")
-
-

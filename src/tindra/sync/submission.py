@@ -62,7 +62,7 @@ class Uncertain(ProviderError):
     """The message went out, and the connection was lost before the server answered."""
 
 
-class Withdrawn(Exception):  # noqa: N818
+class Withdrawn(Exception):
     """Raised by `before_data`: it was canceled at the last moment; nothing may be sent."""
 
 
@@ -267,6 +267,7 @@ class SubmissionRunner:
     async def _send(self, account_id: AccountId, row: OutboxRow, obj: dict[str, Any]) -> None:
         is_last = row.tries + 1 >= limits.OUTBOX_TRIES_MAX
         failure: ProviderError | None = None
+        decide: _Decision
         try:
             replies = await self._submit(account_id, row, obj)
             decide = partial(decide_outcome, replies=replies, is_last=is_last)

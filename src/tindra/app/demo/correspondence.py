@@ -7,6 +7,7 @@ Invariants: every reply names its ancestors (RFC 5322 s3.6.4); no message is lat
 from __future__ import annotations
 
 import email
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
@@ -61,6 +62,7 @@ _ATTRIBUTIONS: Final = {
     "lucia": "El {date}, {name} escribió:",
     "kenji": "{date} {name}:",
 }
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _GAPS_MS: Final = (
     (4 * MINUTE_MS, 40 * MINUTE_MS),
     (HOUR_MS, 4 * HOUR_MS),
@@ -257,7 +259,8 @@ def make_answer(desk: Desk, writer: Person, raw: bytes, text: str) -> DemoMessag
     )
     author = desk.story.person_at(asked.sender) or desk.story.owner
     line = attribution_line(writer, author, desk.now_ms)
-    part = letter_part(desk, writer, SlotFiller(desk.story, desk.dice).fill(text), [(line, asked.text)])
+    body = SlotFiller(desk.story, desk.dice).fill(text)
+    part = letter_part(desk, writer, body, [(line, asked.text)])
     trace = trace_headers(desk, writer.domain, desk.now_ms)
     answer = write_message(head, part, (("User-Agent", writer.client),), trace)
     return DemoMessage("INBOX", answer, (), desk.now_ms)
@@ -354,7 +357,7 @@ def _read_text(message: Message) -> str:
             text = octets.decode(part.get_content_charset("utf-8"), "replace")
         except LookupError:
             text = octets.decode("utf-8", "replace")
-        own = text.replace("\r\n", "\n").partition("\n-- \n")[0]
+        own = _CONTROLS.sub("", text).partition("\n-- \n")[0]
         kept = [line.rstrip() for line in own.split("\n") if not line.startswith(">")]
         return "\n".join(kept).strip()[:2_000]
     return ""
@@ -382,5 +385,3 @@ def is_person_address(desk: Desk, address: str) -> bool:
     """Whether a human of the story, not the owner, reads `address`."""
     person = desk.story.person_at(address)
     return person is not None and person.address != OWNER_ADDRESS
-
-

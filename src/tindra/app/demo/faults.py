@@ -125,6 +125,8 @@ class Faults(msgspec.Struct):
     """421 instead of a greeting."""
     smtp_refuse_login: bool = False
     """535: the password is wrong."""
+    files_sent_copy: bool = False
+    """Large providers file sent mail by themselves: appending a copy as well makes two."""
     message_bytes_max: int | None = None
     """SIZE as announced; a larger mail gets 552 for good."""
 

@@ -68,9 +68,9 @@ async def _fetch(session: Session, arguments: Arguments, *, by_uid: bool) -> str
     names = _read_names(arguments[1])
     if by_uid and "UID" not in names:
         names.insert(0, "UID")
-    if changed_since is not None and "MODSEQ" not in names:
-        if not session.faults.fetch_without_modseq:
-            names.append("MODSEQ")
+    is_unasked = changed_since is not None and "MODSEQ" not in names
+    if is_unasked and not session.faults.fetch_without_modseq:
+        names.append("MODSEQ")
     fetcher = _Fetcher(session, names)
     folder = session.open_folder
     if wants_vanished and changed_since is not None:

@@ -63,7 +63,7 @@ async def do_list(session: Session, arguments: Arguments) -> str:
         return "OK The delimiter"
     returned = _read_returned(arguments[2:])
     if not session.faults.empty_list:
-        prefix = read_name(reference) if read_bytes(reference) else ""
+        prefix = decode_mailbox(read_bytes(reference))
         pattern = _compile_masks(prefix, masks)
         for folder in _matching(session, pattern):
             _list_folder(session, folder, options, returned)

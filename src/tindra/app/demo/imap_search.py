@@ -86,9 +86,7 @@ def _search(session: Session, arguments: Arguments, *, by_uid: bool) -> str:
     return "OK Searched"
 
 
-def _answer(
-    session: Session, result: _Result, returned: list[str] | None, *, by_uid: bool
-) -> None:
+def _answer(session: Session, result: _Result, returned: list[str] | None, *, by_uid: bool) -> None:
     uids, modseq = result.uids, result.modseq
     numbers = uids if by_uid else [session.position(uid) for uid in uids]
     if returned is None:
@@ -144,9 +142,9 @@ class _CriteriaReader:
         token = self._take()
         if isinstance(token, list):
             inner = _CriteriaReader(self._session, token)
-            inner._keys = self._keys  # noqa: SLF001 - the same class: nesting counts as well
+            inner._keys = self._keys
             test = inner.read_all()
-            self._keys = inner._keys  # noqa: SLF001
+            self._keys = inner._keys
             self.has_modseq |= inner.has_modseq
             return test
         key = read_atom(token).upper()
@@ -180,7 +178,7 @@ class _CriteriaReader:
             return lambda message: moment(message) < day
         return lambda message: moment(message) == day
 
-    def _read_other_key(self, key: str) -> Test:  # noqa: C901 - a table of keys reads best in a row
+    def _read_other_key(self, key: str) -> Test:
         if key == "NOT":
             return _negate(self._read_key())
         if key == "OR":

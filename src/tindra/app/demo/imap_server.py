@@ -1,4 +1,4 @@
-"""The IMAP server of the demo provider: listens, reads commands, answers; the commands are next door.
+"""The IMAP server of the demo provider: listens, reads commands, sends answers.
 
 In memory, on loopback, for one account; honest by default and wrong on demand (`faults`). Lines and
 tokens come from `wire.imap.lexer`. Source: RFC 9051 s2.2, s7.1.
@@ -25,7 +25,7 @@ from tindra.app.demo.imap_session import (
 from tindra.app.demo.imap_store import MailStore
 from tindra.base.clock import Clock
 from tindra.wire.imap.errors import RemoteProtocolError
-from tindra.wire.imap.lexer import Line, LineReader, Limits, parse_tokens, read_atom
+from tindra.wire.imap.lexer import Limits, Line, LineReader, parse_tokens, read_atom
 
 READ_BYTES: Final = 64 * 1024
 """Asked of the socket at once."""
@@ -69,6 +69,8 @@ class ImapServer:
         self.tokens = tokens
         self.tls = tls
         self.connections: set[Connection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -90,8 +92,7 @@ class ImapServer:
             for connection in tuple(self.connections):
                 connection.close()
             await self._server.wait_closed()
-            while self.connections:  # their coroutines see the closed sockets within a turn or two
-                await asyncio.sleep(0)
+            await self._is_empty.wait()
             self._server = None
 
     def capabilities(self, *, is_secure: bool) -> list[str]:
@@ -124,6 +125,7 @@ class ImapServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
+        self._is_empty.clear()
         try:
             await connection.run()
         except (ConnectionError, ssl.SSLError, ConnectionCut):
@@ -132,6 +134,8 @@ class ImapServer:
             connection.session.leave()
             connection.close()
             self.connections.discard(connection)
+            if not self.connections:
+                self._is_empty.set()
 
 
 class Connection:

@@ -32,15 +32,15 @@ Handler: TypeAlias = "Callable[[Session, Arguments], Awaitable[str]]"
 Registry: TypeAlias = dict[str, tuple[State, Handler]]
 
 
-class CommandRefused(Exception):  # noqa: N818 - an answer, not a failure of ours
+class CommandRefused(Exception):
     """Ends a command with NO; the text may begin with a response code."""
 
 
-class CommandMalformed(Exception):  # noqa: N818
+class CommandMalformed(Exception):
     """Ends a command with BAD."""
 
 
-class ConnectionCut(Exception):  # noqa: N818
+class ConnectionCut(Exception):
     """A fault wants the connection dropped here and now."""
 
 

@@ -15,8 +15,6 @@ import msgspec
 
 DELIMITER: Final = "/"
 """Between the levels of a folder name."""
-UIDVALIDITY_FIRST: Final = 1_700_000_001
-"""Of the first folder; each further one counts up, as good servers do."""
 
 
 class StoredMessage(msgspec.Struct, eq=False):
@@ -69,9 +67,7 @@ class Folder:
         uid = self.uidnext
         self.uidnext += 1
         self.highestmodseq += 1
-        self.messages[uid] = StoredMessage(
-            uid, raw, frozenset(flags), date_ms, self.highestmodseq
-        )
+        self.messages[uid] = StoredMessage(uid, raw, frozenset(flags), date_ms, self.highestmodseq)
         for watcher in tuple(self.watchers):
             watcher.on_added(uid)
         return uid
@@ -117,10 +113,14 @@ class Folder:
 
 
 class MailStore:
-    """All folders of the one account."""
+    """All folders of the one account.
 
-    def __init__(self) -> None:
-        self._uidvalidity_next = UIDVALIDITY_FIRST
+    Args:
+        uidvalidity_first: of INBOX; each further folder counts up, as good servers do.
+    """
+
+    def __init__(self, uidvalidity_first: int = 1) -> None:
+        self._uidvalidity_next = uidvalidity_first
         self.folders: dict[str, Folder] = {}
         self.create("INBOX")
 

@@ -25,7 +25,7 @@ _FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:[ \t]*((?:[^\r\n]|\r?\n[ \t])*)
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 _PARAMETER: Final = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*))')
 _TYPE: Final = re.compile(rb"\s*([!-.0-~]+)\s*/\s*([!-:<-~]+)")
-_UNSAFE: Final = re.compile(rb'[^ !#-\[\]-~]')
+_UNSAFE: Final = re.compile(rb"[^ !#-\[\]-~]")
 _ADDRESS_FIELDS: Final = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 
 
@@ -101,7 +101,7 @@ def parse_entity(raw: bytes, start: int = 0, end: int | None = None, depth: int 
 
 
 def find_section(raw: bytes, path: list[int], what: str) -> bytes | None:
-    """The octets of a part: `path` [1, 2], `what` empty, MIME, HEADER or TEXT; None: no such part."""
+    """The octets of a part, or None. `path` as in [1, 2]; `what`: empty, MIME, HEADER or TEXT."""
     entity = parse_entity(raw)
     for number in path:
         if entity.main_type == b"message" and entity.children:

@@ -68,7 +68,8 @@ _SHARES: Final = {
     "draft": 0.01,
 }
 """Of all messages; the kind that is furthest behind is made next."""
-_ARRIVALS: Final = ("answer", "answer", "answer", "note", "notice", "notice", "newsletter", "opening")
+_ARRIVALS: Final = ("answer",) * 3 + ("note", "notice", "notice", "newsletter", "opening")
+"""Drawn evenly: what arrives next."""
 _ANSWERABLE_MESSAGES: Final = 40
 """Only this many of the newest are looked at for something to answer."""
 
@@ -235,5 +236,6 @@ def _answer_something(desk: Desk, recent: Sequence[DemoMessage]) -> DemoMessage 
         asked = read_asked(message.raw)
         writer = desk.story.person_at(asked.sender)
         if writer is not None and is_person_address(desk, writer.address) and asked.message_id:
-            return make_answer(desk, writer, message.raw, desk.dice.choice(desk.story.replies["more"]))
+            text = desk.dice.choice(desk.story.replies["more"])
+            return make_answer(desk, writer, message.raw, text)
     return None

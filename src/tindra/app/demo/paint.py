@@ -12,7 +12,7 @@ import zlib
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from tindra.app.demo.dice import seeded_dice
+from tindra.app.demo.dice import Dice, seeded_dice
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -54,12 +54,10 @@ def draw_landscape(subject: str, width: int = 480, height: int = 300) -> bytes:
     palette.append(sun)
     palette += [_mix(horizon, near, (hill + 1) / _HILL_COUNT) for hill in range(_HILL_COUNT)]
     sky = bytes(_SKY + y * _SKY_STEPS // height for y in range(height))
-    sun_x, sun_y = dice.randrange(width // 5, width * 4 // 5), dice.randrange(height // 5, height // 2)
+    sun_x = dice.randrange(width // 5, width * 4 // 5)
+    sun_y = dice.randrange(height // 5, height // 2)
     radius = height // dice.randrange(9, 15)
-    waves = [
-        [(dice.uniform(0.5, 2.5), dice.uniform(0, math.tau), dice.uniform(0.02, 0.07)) for _ in "abc"]
-        for _ in range(_HILL_COUNT)
-    ]
+    waves = [[_draw_wave(dice) for _ in range(3)] for _ in range(_HILL_COUNT)]
     columns = []
     for x in range(width):
         column = bytearray(sky)
@@ -93,6 +91,11 @@ def draw_letterhead(name: str, accent: str, size: int = 56) -> bytes:
     return encode_png(size, size, palette, bytes(rows))
 
 
+def _draw_wave(dice: Dice) -> tuple[float, float, float]:
+    """How often it swings over the width, where it begins, how high it goes."""
+    return dice.uniform(0.5, 2.5), dice.uniform(0, math.tau), dice.uniform(0.02, 0.07)
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     check = zlib.crc32(kind + data)
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
@@ -100,7 +103,5 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _mix(first: Colour, second: Colour, share: float) -> Colour:
     """`share` 0 is the first colour, 1 the second."""
-    red, green, blue = (
-        round(a + (b - a) * share) for a, b in zip(first, second, strict=True)
-    )
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return (red, green, blue)

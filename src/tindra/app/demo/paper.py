@@ -83,7 +83,8 @@ def make_pdf(lines: list[str]) -> bytes:
 
 def make_csv(lines: list[str]) -> bytes:
     """Numbered lines, with a byte order mark as spreadsheets like it."""
-    rows = ["no;text", *(f'{i};"{line.replace(chr(34), chr(34) * 2)}"' for i, line in _count(lines))]
+    doubled = [line.replace('"', '""') for line in lines]
+    rows = ["no;text", *(f'{i};"{line}"' for i, line in _count(doubled))]
     return ("\ufeff" + "\r\n".join(rows) + "\r\n").encode()
 
 

@@ -81,7 +81,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def write_message(
-    head: Head, part: Part, extra: Sequence[tuple[str, str]] = (), trace: Sequence[tuple[str, str]] = ()
+    head: Head,
+    part: Part,
+    extra: Sequence[tuple[str, str]] = (),
+    trace: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """The bytes of a message: trace, common headers, `extra`, body."""
     lines = [

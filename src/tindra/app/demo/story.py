@@ -2,9 +2,9 @@
 
 Only content and its tiny file format live here; how it becomes mail is in `mailmaker` and below.
 
-Format, shared by all block files: `=== title` opens a block, `::: name value` gives it a property,
-`>>> heading` opens an entry whose text follows (blank lines part paragraphs), `* label | value` is a
-row and `+++ kind filename` an attachment of that entry, `#` at a line's start is a comment.
+Format, shared by all block files: `=== title` opens a block, `::: name value` is a property of it,
+`>>> heading` opens an entry whose text follows (blank lines part paragraphs), `* label | value` is
+a row and `+++ kind filename` an attachment of that entry, `#` at a line's start is a comment.
 Invariant: what is returned is immutable and made once; every slot named in a text exists.
 """
 

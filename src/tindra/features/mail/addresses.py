@@ -15,12 +15,10 @@ ADDRESS_BYTES_MAX = 254
 """A path is at most 256 octets with its angle brackets: RFC 5321 s4.5.3.1.3."""
 
 # Anything above ASCII is welcome (RFC 6531) except controls, blanks and halves of surrogate pairs.
-_WIDE = "\u00a1-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff\uf900-\ufefe\uff01-\uffef"
-_WIDE += "\U00010000-\U000effff"
+_WIDE = "\u00a1-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff"
+_WIDE += "\uf900-\ufefe\uff01-\uffef\U00010000-\U000effff"
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_WIDE}]"
-_LOCAL = re.compile(
-    rf"{_ATOM}++(?:\.{_ATOM}++)*+" rf"|\"(?:[ !#-\[\]-~{_WIDE}]|\\[ -~])*+\""
-)
+_LOCAL = re.compile(rf"{_ATOM}++(?:\.{_ATOM}++)*+" rf"|\"(?:[ !#-\[\]-~{_WIDE}]|\\[ -~])*+\"")
 _LABEL = rf"[A-Za-z0-9_{_WIDE}](?:[A-Za-z0-9_\-{_WIDE}]{{0,62}})"
 _DOMAIN = re.compile(
     rf"{_LABEL}(?:\.{_LABEL})*+" r"|\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]{2,45})\]"

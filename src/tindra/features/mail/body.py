@@ -59,8 +59,8 @@ def encode_structure(root: Part) -> bytes:
 
 
 def _store(part: Part) -> _StoredPart:
-    values = [getattr(part, name) for name in _FIELDS]
-    return _StoredPart(*values, [_store(child) for child in part.children])
+    values = {name: getattr(part, name) for name in _FIELDS}
+    return _StoredPart(**values, children=[_store(child) for child in part.children])
 
 
 def load_structure(data: bytes) -> Part:

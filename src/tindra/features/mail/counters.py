@@ -39,9 +39,7 @@ def _counts_may_move(before: EmailRow | None, after: EmailRow | None) -> bool:
 
 async def apply_counters(tx: Tx, changes: list[Change]) -> None:
     """The reaction to Email changes. Source: RFC 8621 s2 (counters), s3 (Thread)"""
-    folded = {
-        id: pair for id, pair in fold_changes(changes).items() if _counts_may_move(*pair)
-    }
+    folded = {id: pair for id, pair in fold_changes(changes).items() if _counts_may_move(*pair)}
     if not folded:
         return
     thread_ids = {row.thread_id for pair in folded.values() for row in pair if row is not None}

@@ -83,7 +83,9 @@ def _render_immutable(plan: _Plan, row: EmailRow, content: EmailContent | None) 
         "size": row.size,
         "receivedAt": encode_utc_date(row.received_ms),
     }
-    pieces = [b'"%b":%b' % (name.encode(), msgspec.json.encode(values[name])) for name in plan.fixed]
+    pieces = [
+        b'"%b":%b' % (name.encode(), msgspec.json.encode(values[name])) for name in plan.fixed
+    ]
     if plan.meta:
         assert content is not None, f"Email {row.id} has no content row"
         meta = _meta_decoder.decode(content.meta)
@@ -170,7 +172,9 @@ def _make_read(
     async def read(reader: StoreReader) -> _Found:
         wanted = docs
         if wanted is None:
-            wanted, _ = await reader.query_emails(EmailQuery(), limits.OBJECTS_IN_GET_MAX + 1, False)
+            wanted, _ = await reader.query_emails(
+                EmailQuery(), limits.OBJECTS_IN_GET_MAX + 1, False
+            )
             if len(wanted) > limits.OBJECTS_IN_GET_MAX:
                 raise MethodError("requestTooLarge", "there are too many Emails to get them all")
         state = (await reader.load_states()).get("Email", ModSeq(0))

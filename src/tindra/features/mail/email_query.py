@@ -38,8 +38,6 @@ _FILTER_DEPTH_MAX: Final = 20
 """Nested operators: above any client, below the stack."""
 
 _TEXTS = frozenset({"text", "from", "to", "cc", "bcc", "subject", "body"})
-_DATES = frozenset({"before", "after"})
-_SIZES = frozenset({"minSize", "maxSize"})
 _KEYWORDS = frozenset(
     {
         "allInThreadHaveKeyword",
@@ -64,7 +62,7 @@ _FIELD_OF = {
 }
 _CONDITIONS = frozenset(
     {"inMailbox", "inMailboxOtherThan", "hasAttachment", "header"}
-    | _TEXTS | _DATES | _SIZES | _KEYWORDS
+    | {"before", "after", "minSize", "maxSize"} | _TEXTS | _KEYWORDS
 )  # fmt: skip
 _SORTS = frozenset({"receivedAt", "size", "from", "to", "subject", "sentAt"})
 _KEYWORD_SORTS = frozenset({"hasKeyword", "allInThreadHaveKeyword", "someInThreadHaveKeyword"})
@@ -89,7 +87,9 @@ def parse_filter(value: Any, budget: list[int], depth: int = 0) -> EmailFilter:
     if "operator" not in value:
         budget[0] -= 1
         if budget[0] < 0:
-            raise MethodError("unsupportedFilter", f"over {limits.FILTER_CONDITIONS_MAX} conditions")
+            raise MethodError(
+                "unsupportedFilter", f"over {limits.FILTER_CONDITIONS_MAX} conditions"
+            )
         return _parse_condition(value)
     check_names(value, ("operator", "conditions"))
     conditions = value.get("conditions")
@@ -112,24 +112,27 @@ def _parse_condition(value: dict[str, Any]) -> EmailCondition:
 
 def _parse_value(name: str, given: Any) -> Any:
     """Raises: MethodError invalidArguments for a value of the wrong kind."""
-    if name in _TEXTS or name == "inMailbox":
-        if isinstance(given, str):
-            return given
-    elif name in _DATES:
-        if (moment_ms := parse_utc_date(given)) is not None:
-            return moment_ms
-    elif name in _SIZES:
-        if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 1 << 53:
-            return given
-    elif name in _KEYWORDS:
-        if isinstance(given, str) and is_keyword(given):
-            return given.lower()
-    elif name == "hasAttachment":
-        if isinstance(given, bool):
-            return given
-    elif isinstance(given, list) and all(isinstance(item, str) for item in given):
-        if name == "inMailboxOtherThan" or len(given) in (1, 2):
-            return tuple(given)
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    match name:
+        case "inMailboxOtherThan" | "header":
+            is_list = isinstance(given, list) and all(isinstance(item, str) for item in given)
+            if is_list and (name != "header" or len(given) in (1, 2)):
+                return tuple(given)
+        case "hasAttachment":
+            if isinstance(given, bool):
+                return given
+        case "before" | "after":
+            if (moment_ms := parse_utc_date(given)) is not None:
+                return moment_ms
+        case "minSize" | "maxSize":
+            if is_number and 0 <= given < 1 << 53:
+                return given
+        case _ if name in _KEYWORDS:
+            if isinstance(given, str) and is_keyword(given):
+                return given.lower()
+        case _:
+            if isinstance(given, str):
+                return given
     raise _invalid(f"the value of the filter {name!r} is not what it must be")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tindra.core.errors import SetError
 from tindra.features.mail.addresses import fold_address, is_sendable, speaks_for
+from tindra.features.mail.message_head import MessageHead
 from tindra.wire.mime.date import parse_rfc3339
-from tindra.wire.mime.header import Address, as_addresses, as_date, as_message_ids
-from tindra.wire.mime.parse import list_headers, parse_message
+from tindra.wire.mime.header import Address, as_date, as_message_ids
 
 RECIPIENTS_MAX = 250
 """Recipients of one submission (maxRecipients): RFC 5321 s4.5.3.1.8 asks for 100; its status must
@@ -24,9 +24,6 @@ HOLD_SECONDS_MAX = 366 * 24 * 3600
 """maxDelayedSend: a year ahead is as far as people plan mail."""
 PARAMETER_CHARS_MAX = 500
 """Value of one SMTP parameter: the longest, ORCPT, is 500 characters (RFC 3461 s4.2)."""
-_HEAD_BYTES_MAX = 1 << 20
-"""Header octets that are looked at; a header block beyond is not sent by anyone."""
-
 _ONCE = {
     "from": "from",
     "sender": "sender",
@@ -48,28 +45,6 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 _ORCPT = re.compile(r"[A-Za-z0-9-]{1,64};[^\x00-\x1f\x7f]+")
 
 
-class MessageHead(NamedTuple):
-    """What of a message decides whether, and to whom, it can be sent."""
-
-    fields: dict[str, list[bytes]]
-    """Field name, lower case -> raw values in order."""
-
-    def list_addresses(self, name: str) -> list[Address]:
-        """The addresses of all fields of one name."""
-        return [address for value in self.fields.get(name, ()) for address in as_addresses(value)]
-
-
-def read_head(raw: bytes) -> MessageHead:
-    """The header fields of a message. Cost: linear in its header block only."""
-    ends = [raw.find(mark, 0, _HEAD_BYTES_MAX) + len(mark) for mark in (b"\r\n\r\n", b"\n\n")]
-    found = [end for mark, end in zip((4, 2), ends, strict=True) if end >= mark]
-    head = raw[: min(found, default=_HEAD_BYTES_MAX)]
-    fields: dict[str, list[bytes]] = {}
-    for name, value in list_headers(head, parse_message(head).root):
-        fields.setdefault(name.lower(), []).append(value)
-    return MessageHead(fields)
-
-
 def find_problems(head: MessageHead, has_envelope: bool) -> list[str]:
     """The Email properties that keep a message from being sent as RFC 5322 wants it.
 
@@ -86,18 +61,20 @@ def find_problems(head: MessageHead, has_envelope: bool) -> list[str]:
     writers, senders = head.list_addresses("from"), head.list_addresses("sender")
     if not _are_sendable(writers):
         wrong.append("from")
-    if "sender" in head.fields and (len(senders) != 1 or not _are_sendable(senders)):
-        wrong.append("sender")
-    elif len(writers) > 1 and "sender" not in head.fields:
+    # Many writers need one sender. RFC 5322 s3.6.2
+    needs_sender = "sender" in head.fields or len(writers) > 1
+    if needs_sender and (len(senders) != 1 or not _are_sendable(senders)):
         wrong.append("sender")
     if not all(as_date(value) for value in head.fields.get("date", [b""])):
         wrong.append("sentAt")
     if not all(as_message_ids(value) for value in head.fields.get("message-id", ())):
         wrong.append("messageId")
     listed = ("reply-to", "to", "cc", "bcc") if has_envelope else ("reply-to",)
-    for field in listed:
-        if not all(is_sendable(a.email) for a in head.list_addresses(field)):
-            wrong.append(_ONCE[field])
+    wrong += [
+        _ONCE[field]
+        for field in listed
+        if not all(is_sendable(a.email) for a in head.list_addresses(field))
+    ]
     return list(dict.fromkeys(wrong))
 
 

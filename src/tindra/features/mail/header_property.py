@@ -65,9 +65,7 @@ def is_header_property(name: str) -> bool:
     return name.startswith("header:") and parse_header_property(name) is not None
 
 
-def render_header(
-    headers: Sequence[tuple[str, bytes]], name: str
-) -> Any:
+def render_header(headers: Sequence[tuple[str, bytes]], name: str) -> Any:
     """The value of one header property, given the ordered raw fields of the part.
 
     The last instance counts, or all of them in order. Source: RFC 8621 s4.1.3

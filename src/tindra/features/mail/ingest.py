@@ -141,10 +141,13 @@ def parse_arrival(raw: bytes, blob_id: str) -> Arrival:
             participants=tuple(sorted(people)),
         ),
         words=SearchDocument(
-            0,
-            *(_join_addresses(meta[name]) for name in ("from", "to", "cc", "bcc")),
-            meta["subject"] or "",
-            text,
+            doc_id=0,
+            from_=_join_addresses(meta["from"]),
+            to=_join_addresses(meta["to"]),
+            cc=_join_addresses(meta["cc"]),
+            bcc=_join_addresses(meta["bcc"]),
+            subject=meta["subject"] or "",
+            body=text,
         ),
     )
 

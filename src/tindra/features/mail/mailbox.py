@@ -32,8 +32,8 @@ MAILBOX_PROPERTIES = frozenset(
     {"id", "name", "parentId", "role", "sortOrder", "myRights", "isSubscribed", *_COUNTS}
 )
 ROLES = frozenset(
-    "all archive drafts flagged important inbox junk sent subscribed trash memos snoozed "
-    "scheduled templates".split()
+    {"all", "archive", "drafts", "flagged", "important", "inbox", "junk", "sent", "subscribed"}
+    | {"trash", "memos", "snoozed", "scheduled", "templates"}
 )
 """The registered roles a client may give a Mailbox. Source: RFC 8621 s2"""
 

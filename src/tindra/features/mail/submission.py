@@ -32,15 +32,14 @@ from tindra.core.objects import ObjectType, Property, SortKey
 from tindra.core.ports import StoreReader
 from tindra.features.mail.envelope import (
     HOLD_SECONDS_MAX,
-    MessageHead,
     check_envelope,
     check_from,
     decide_send_ms,
     find_problems,
     make_envelope,
-    read_head,
 )
 from tindra.features.mail.identity import SUBMISSION, load_identities
+from tindra.features.mail.message_head import MessageHead, read_head
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
 
@@ -211,7 +210,10 @@ class SubmissionWriter:
         return await SUBMISSION_TYPE.load(context, ids)
 
     async def create(
-        self, context: SetContext, creation_id: str, obj: dict[str, Any]
+        self,
+        context: SetContext,
+        creation_id: str,
+        obj: dict[str, Any],
     ) -> dict[str, Any]:
         """Check everything, then store the object and its intent.
 

@@ -87,9 +87,7 @@ class ThreadClues(msgspec.Struct, frozen=True):
     """Addresses, lower case, sorted."""
 
 
-async def apply_thread(
-    tx: Tx, clues: ThreadClues, email_id: EmailId, received_ms: int
-) -> ThreadId:
+async def apply_thread(tx: Tx, clues: ThreadClues, email_id: EmailId, received_ms: int) -> ThreadId:
     """Put an Email that is about to be inserted into its Thread, made now if there is none.
 
     Cost: two index reads and one write.

@@ -75,6 +75,11 @@ class ImapProvider:
             connection.fail(Transient("The login was given up", code="CLOSED"))
             raise
 
+    async def probe(self, settings: ServerSettings) -> None:
+        """Only see whether a server answers, without logging in. Raises: as `connect`."""
+        connection = await self._open(settings)
+        connection.fail(Transient("It was only a probe", code="CLOSED"))
+
     # --- network ------------------------------------------------------------------------------
 
     async def _open(self, settings: ServerSettings) -> ImapConnection:

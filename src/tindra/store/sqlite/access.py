@@ -1,4 +1,4 @@
-"""What the parts of the SQLite adapter ask of the store object: plain statements in the right place."""
+"""What parts of the SQLite adapter ask of the store object: plain statements in their place."""
 
 from __future__ import annotations
 

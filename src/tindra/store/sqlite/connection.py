@@ -22,7 +22,7 @@ from tindra.store.sqlite.schema import APPLICATION_ID, ForeignFile
 _LOG = logging.getLogger(__name__)
 
 PAGE_BYTES: Final = 8192
-"""Large enough that an Email row and its neighbours share a page, small enough for cheap commits."""
+"""Large enough that neighbouring Email rows share a page, small enough for cheap commits."""
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long to wait for another process's write lock before the store is Unavailable."""
 CACHE_KIB: Final = 64 * 1024

@@ -28,9 +28,8 @@ _USER: Final = (
 _GRANT: Final = (
     "-- directory: grants\nSELECT user_id, account_id, rights, from_ms, until_ms FROM grant_row"
 )
-_TOKEN: Final = (
-    "-- directory: tokens\n"
-    "SELECT hash, user_id, name, kind, created_ms, expires_ms FROM token"
+_DEVICE: Final = (
+    "-- directory: tokens\nSELECT hash, user_id, name, kind, created_ms, expires_ms FROM token"
 )
 _ACCOUNT: Final = (
     "-- directory: accounts\nSELECT account_id, name, owner_id, created_ms FROM account"
@@ -151,11 +150,11 @@ class SqliteDirectory:
 
     async def find_token(self, token_hash: bytes) -> Token | None:
         """The token with this hash."""
-        return _first(_make_tokens(await self._list(_TOKEN + " WHERE hash = ?", token_hash)))
+        return _first(_make_tokens(await self._list(_DEVICE + " WHERE hash = ?", token_hash)))
 
     async def list_tokens(self, user_id: UserId) -> list[Token]:
         """The tokens of a user, oldest first."""
-        sql = _TOKEN + " WHERE user_id = ? ORDER BY created_ms, hash"
+        sql = _DEVICE + " WHERE user_id = ? ORDER BY created_ms, hash"
         return _make_tokens(await self._list(sql, user_id))
 
     async def delete_token(self, token_hash: bytes) -> None:

@@ -48,7 +48,7 @@ async def _erase_rows(store: StoreAccess, account_id: AccountId) -> None:
     for table, keys in ACCOUNT_TABLES.items():
         columns = ", ".join(keys)
         sql = (
-            f"DELETE FROM {table} WHERE account_id = ?1 AND ({columns}) IN"  # noqa: S608
+            f"DELETE FROM {table} WHERE account_id = ?1 AND ({columns}) IN"
             f" (SELECT {columns} FROM {table} WHERE account_id = ?1 LIMIT ?2)"
         )
 
@@ -58,13 +58,14 @@ async def _erase_rows(store: StoreAccess, account_id: AccountId) -> None:
 
         while await store.run_write(run) == ERASE_ROWS_MAX:
             pass
-    await store.run_search(lambda conn: _erase_index(conn, account_id))
+    await store.run_search(lambda conn: erase_index(conn, account_id))
     await store.run_write(
         lambda conn: conn.execute("DELETE FROM erasing WHERE account_id = ?", (account_id,)).get
     )
 
 
-def _erase_index(conn: apsw.Connection, account_id: AccountId) -> None:
+def erase_index(conn: apsw.Connection, account_id: AccountId) -> None:
+    """Drop the account's search index, on a connection to the search file."""
     number: Any = conn.execute(
         "DELETE FROM fts_account WHERE account_id = ? RETURNING n", (account_id,)
     ).get

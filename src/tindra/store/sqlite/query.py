@@ -83,9 +83,7 @@ class _Compiler:
         order = self._order(query.sort)
         join = ""
         if self._has_email and driver[0] != "email e":
-            join = (
-                f" CROSS JOIN email e ON e.account_id = :a AND e.doc_id = {self._doc}"
-            )
+            join = f" CROSS JOIN email e ON e.account_id = :a AND e.doc_id = {self._doc}"
         body = f" FROM {driver[0]}{join} WHERE {' AND '.join(where)}"
         counted = f"DISTINCT {self._thread}" if query.collapse_threads else "*"
         stop = "" if query.collapse_threads else " LIMIT :stop"
@@ -160,9 +158,7 @@ class _Compiler:
         if isinstance(node, EmailCondition):
             return self._condition(node, is_negated)
         negates = node.operator == "NOT"
-        parts = [
-            self._node(child, is_negated=is_negated != negates) for child in node.conditions
-        ]
+        parts = [self._node(child, is_negated=is_negated != negates) for child in node.conditions]
         if node.operator == "AND":
             return f"({' AND '.join(parts)})" if parts else "1"
         either = f"({' OR '.join(parts)})" if parts else "0"

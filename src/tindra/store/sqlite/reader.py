@@ -131,7 +131,7 @@ class SqliteReader:
         params = (account, type_name, *place) if typed else (account, *place)
         for column, kind in (("created_modseq", CREATED), ("changed_modseq", CHANGED)):
             rows = run(
-                f"SELECT {column}, {key} FROM {table} WHERE account_id = ?{typed}"  # noqa: S608
+                f"SELECT {column}, {key} FROM {table} WHERE account_id = ?{typed}"
                 f" AND ({column}, {key}) > (?, ?) ORDER BY {column}, {key}",
                 *params,
             )
@@ -146,7 +146,7 @@ class SqliteReader:
         place = (since.modseq + 1 if since.id is None else since.modseq, doc_id)
         for column, kind in (("created_modseq", CREATED), ("changed_modseq", CHANGED)):
             rows = run(
-                f"SELECT {column}, doc_id FROM email WHERE account_id = ?"  # noqa: S608
+                f"SELECT {column}, doc_id FROM email WHERE account_id = ?"
                 f" AND ({column}, doc_id) > (?, ?) ORDER BY {column}, doc_id",
                 self.account_id, *place,
             )  # fmt: skip
@@ -187,8 +187,7 @@ class SqliteReader:
         """Emails by document number, in no promised order."""
         return make_emails(
             self._run(
-                f"SELECT {EMAIL_COLUMNS} FROM email"  # noqa: S608
-                " WHERE account_id = ? AND doc_id IN carray(?)",
+                f"SELECT {EMAIL_COLUMNS} FROM email WHERE account_id = ? AND doc_id IN carray(?)",
                 (self.account_id, _numbers(doc_ids)),
             )
         )
@@ -215,7 +214,7 @@ class SqliteReader:
         """Threads by id, in no promised order."""
         return make_threads(
             self._run(
-                f"SELECT {THREAD_COLUMNS} FROM thread"  # noqa: S608
+                f"SELECT {THREAD_COLUMNS} FROM thread"
                 " WHERE account_id = ? AND thread_id IN carray(?)",
                 (self.account_id, _texts(ids)),
             )
@@ -238,7 +237,7 @@ class SqliteReader:
             return []
         return make_threads(
             self._run(
-                f"SELECT {THREAD_COLUMNS} FROM thread WHERE account_id = ?"  # noqa: S608
+                f"SELECT {THREAD_COLUMNS} FROM thread WHERE account_id = ?"
                 " AND subject_key = ? AND subject_key <> '' AND latest_ms >= ?"
                 " ORDER BY latest_ms DESC, thread_id DESC LIMIT ?",
                 (self.account_id, subject_key, since_ms, SUBJECT_THREADS_MAX),
@@ -288,7 +287,7 @@ class SqliteReader:
             return int(self._run(compiled.count_sql, compiled.params).get)
         column = "total_threads" if is_collapsed else "total_emails"
         total = self._run(
-            f"SELECT {column} FROM mailbox_count WHERE account_id = ?"  # noqa: S608
+            f"SELECT {column} FROM mailbox_count WHERE account_id = ?"
             " AND mailbox_id = ? AND principal_id = ''",
             (self.account_id, compiled.counted_mailbox),
         ).get

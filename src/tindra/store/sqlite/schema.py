@@ -30,7 +30,10 @@ class Migration(NamedTuple):
 
 
 _FIRST: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE meta (  -- directory: facts about the file itself
+  key TEXT PRIMARY KEY,
+  value ANY
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE account (
   account_id TEXT NOT NULL PRIMARY KEY,
@@ -254,8 +257,7 @@ CREATE TABLE remote_message (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX remote_message_by_email ON remote_message (account_id, doc_id);
 
--- Directory tables: not keyed by account.
-CREATE TABLE user (
+CREATE TABLE user (  -- directory: who signs in
   user_id TEXT NOT NULL PRIMARY KEY,
   login TEXT NOT NULL UNIQUE,
   password_hash TEXT NOT NULL,
@@ -263,7 +265,7 @@ CREATE TABLE user (
   created_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE grant_row (
+CREATE TABLE grant_row (  -- directory: read by user at sign-in
   user_id TEXT NOT NULL,
   account_id TEXT NOT NULL,
   rights TEXT NOT NULL,        -- JSON array, sorted
@@ -273,7 +275,7 @@ CREATE TABLE grant_row (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grant_row_by_account ON grant_row (account_id, user_id);
 
-CREATE TABLE token (
+CREATE TABLE token (  -- directory: read by hash at every request
   hash BLOB NOT NULL PRIMARY KEY,
   user_id TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -347,7 +349,7 @@ def apply_migrations(conn: apsw.Connection) -> None:
 def _check_file(conn: apsw.Connection) -> int:
     """The migration that the file has reached, 0 for an empty file."""
     application_id = conn.pragma("application_id")
-    version = int(conn.pragma("user_version"))  # type: ignore[arg-type]
+    version = int(conn.pragma("user_version"))
     if application_id == 0 and version == 0:
         if conn.execute("SELECT count(*) FROM sqlite_schema").get:
             raise ForeignFile("the file is an SQLite database, but not one of Tindra")

@@ -81,8 +81,6 @@ class SqliteSecretRows:
         """Forget one sealed secret."""
 
         def run(conn: StoreConnection) -> None:
-            conn.execute(
-                "DELETE FROM secret WHERE account_id = ? AND name = ?", (account_id, name)
-            )
+            conn.execute("DELETE FROM secret WHERE account_id = ? AND name = ?", (account_id, name))
 
         await self._store.run_write(run)

@@ -26,6 +26,7 @@ from tindra.store.sqlite.connection import (
     CACHE_KIB,
     SIDE_CACHE_KIB,
     StoreConnection,
+    as_unavailable,
     attach_search,
     open_main,
     open_search,
@@ -35,7 +36,7 @@ from tindra.store.sqlite.erase import run_erasures
 from tindra.store.sqlite.invariants import check_account
 from tindra.store.sqlite.reader import SqliteReader
 from tindra.store.sqlite.schema import apply_migrations
-from tindra.store.sqlite.secrets import SqliteSecretRows
+from tindra.store.sqlite.secret_rows import SqliteSecretRows
 from tindra.store.sqlite.tx import SqliteTx
 from tindra.store.sqlite.writer import Undone, Writer
 
@@ -73,7 +74,7 @@ class SqliteStore:
         store = cls(Path(path), Path(search_path) if search_path is not None else None)
         try:
             store._open()
-        except BaseException:
+        except BaseException:  # whatever it is, no thread and no file is left open
             await store.close()
             raise
         await run_erasures(store)
@@ -143,8 +144,15 @@ class SqliteStore:
                 raise Undone((result, CommitInfo(account_id, ModSeq(tx.modseq - 1), {})))
             return result, info
 
-        result, info = await self._need_writer().run(run)
-        return result, info
+        return await self._need_writer().run(run, self._note_commit)
+
+    def _note_commit(self, outcome: tuple[Any, CommitInfo]) -> None:
+        info = outcome[1]
+        if self._seen.get(info.account_id, ModSeq(0)) == info.modseq - 1:
+            self._seen[info.account_id] = info.modseq
+        # else another process wrote before: poll_changes must still report it
+        if self.on_commit is not None:
+            self.on_commit(info)
 
     async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
         """Accounts with a timer or an outbox row due at or before `now_ms`."""
@@ -266,17 +274,19 @@ class SqliteStore:
 
     @staticmethod
     def _read_data_version(conn: StoreConnection) -> int:
-        return int(conn.pragma("data_version"))  # type: ignore[arg-type]
+        return int(conn.pragma("data_version"))
 
 
 def _snapshot(conn: StoreConnection, fn: Callable[[StoreConnection], T]) -> T:
     """Run `fn` in one read transaction."""
-    with unavailable():
+    try:
         conn.execute("BEGIN")
         try:
             return fn(conn)
         finally:
             conn.execute("COMMIT")
+    except apsw.Error as error:
+        raise as_unavailable(error) from error
 
 
 def _load_modseqs(conn: StoreConnection) -> dict[AccountId, ModSeq]:

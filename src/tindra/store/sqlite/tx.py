@@ -36,7 +36,7 @@ from tindra.store.sqlite.rows import (
 )
 
 _INSERT_EMAIL: Final = (
-    f"INSERT INTO email (account_id, {EMAIL_COLUMNS})"  # noqa: S608
+    f"INSERT INTO email (account_id, {EMAIL_COLUMNS})"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
@@ -51,6 +51,7 @@ class SqliteTx(SqliteReader):
         self._types: set[str] = set()
         self._topics: set[str] = set()
         self._has_timers = False
+        self._buried: dict[tuple[str, str], int] = {}
         self._changes_before = 0
 
     # -- the frame --------------------------------------------------------------------------------
@@ -91,15 +92,25 @@ class SqliteTx(SqliteReader):
     def _bury(self, type_name: str, gone: Iterable[tuple[str, int]]) -> None:
         """Tombstones for (id, created_modseq) of objects that somebody may have seen."""
         self._types.add(type_name)
+        seen = [(id, created) for id, created in gone if created != self.modseq]
+        self._buried.update(((type_name, id), created) for id, created in seen)
         self._run_many(
             "INSERT INTO tombstone (account_id, type_name, modseq, id, created_modseq)"
             " VALUES (?, ?, ?, ?, ?)",
-            [
-                (self.account_id, type_name, self.modseq, id, created)
-                for id, created in gone
-                if created != self.modseq
-            ],
+            [(self.account_id, type_name, self.modseq, id, created) for id, created in seen],
         )
+
+    def _created_modseq(self, type_name: str, id: str) -> int:
+        """What a new row gets; one that this transaction destroyed was only changed by it."""
+        created = self._buried.pop((type_name, id), None)
+        if created is None:
+            return self.modseq
+        self._run(
+            "DELETE FROM tombstone"
+            " WHERE account_id = ? AND type_name = ? AND modseq = ? AND id = ?",
+            (self.account_id, type_name, self.modseq, id),
+        )
+        return created
 
     # -- small objects ----------------------------------------------------------------------------
     async def put_object(self, type_name: str, id: str, data: bytes) -> None:
@@ -107,10 +118,13 @@ class SqliteTx(SqliteReader):
         self._types.add(type_name)
         self._run(
             "INSERT INTO object (account_id, type_name, id, data, created_modseq, changed_modseq)"
-            " VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (account_id, type_name, id)"
-            " DO UPDATE SET data = ?4, changed_modseq = ?5",
-            (self.account_id, type_name, id, data, self.modseq),
-        )
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (account_id, type_name, id)"
+            " DO UPDATE SET data = ?4, changed_modseq = ?6",
+            (
+                self.account_id, type_name, id, data, self._created_modseq(type_name, id),
+                self.modseq,
+            ),
+        )  # fmt: skip
 
     async def delete_object(self, type_name: str, id: str) -> None:
         """Destroy a small object and leave a tombstone."""
@@ -129,13 +143,13 @@ class SqliteTx(SqliteReader):
         self._run(
             "INSERT INTO mailbox (account_id, mailbox_id, name, parent_id, role, sort_order,"
             " is_subscribed, created_modseq, info_modseq, changed_modseq)"
-            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8)"
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9, ?8, ?8)"
             " ON CONFLICT (account_id, mailbox_id) DO UPDATE SET name = ?3, parent_id = ?4,"
             " role = ?5, sort_order = ?6, is_subscribed = ?7, info_modseq = ?8,"
             " changed_modseq = ?8",
             (
                 self.account_id, row.id, row.name, row.parent_id, row.role, row.sort_order,
-                int(row.is_subscribed), self.modseq,
+                int(row.is_subscribed), self.modseq, self._created_modseq("Mailbox", row.id),
             ),
         )  # fmt: skip
         self._run(
@@ -208,9 +222,7 @@ class SqliteTx(SqliteReader):
         account, modseq = self.account_id, self.modseq
         self._types.update(("Email", "EmailDelivery"))
         try:
-            self._run_many(
-                _INSERT_EMAIL, [email_values(account, row, modseq) for row, _ in rows]
-            )
+            self._run_many(_INSERT_EMAIL, [email_values(account, row, modseq) for row, _ in rows])
         except apsw.ConstraintError as error:
             raise Conflict("an Email with this blob or number exists") from error
         self._run_many(
@@ -330,13 +342,15 @@ class SqliteTx(SqliteReader):
             self._types.add("Thread")
             self._run_many(
                 "INSERT INTO thread (account_id, thread_id, email_ids, subject_key, participants,"
-                " latest_ms, created_modseq, changed_modseq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)"
+                " latest_ms, created_modseq, changed_modseq)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8, ?7)"
                 " ON CONFLICT (account_id, thread_id) DO UPDATE SET email_ids = ?3,"
                 " subject_key = ?4, participants = ?5, latest_ms = ?6, changed_modseq = ?7",
                 [
                     (
                         self.account_id, row.id, encode_list(row.email_ids), row.subject_key,
                         encode_list(row.participants), row.latest_ms, self.modseq,
+                        self._created_modseq("Thread", row.id),
                     )
                     for row in kept
                 ],

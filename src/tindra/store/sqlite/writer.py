@@ -27,7 +27,7 @@ T = TypeVar("T")
 _LOG: Final = logging.getLogger(__name__)
 
 
-class Undone(Exception):  # noqa: N818 - not an error: the job's way to say "roll me back, I am fine"
+class Undone(Exception):
     """Raised by a job that wants its savepoint rolled back and still has a result."""
 
     def __init__(self, result: Any) -> None:
@@ -38,12 +38,14 @@ class Undone(Exception):  # noqa: N818 - not an error: the job's way to say "rol
 class _Job(NamedTuple):
     run: Callable[[StoreConnection], Any]
     answer: asyncio.Future[Any]
+    on_commit: Callable[[Any], None] | None
 
 
 class _Outcome(NamedTuple):
-    answer: asyncio.Future[Any]
+    job: _Job
     result: Any
     error: BaseException | None
+    is_written: bool
 
 
 class Writer:
@@ -58,9 +60,14 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Callable[[StoreConnection], T]) -> T:
+    async def run(
+        self, job: Callable[[StoreConnection], T], on_commit: Callable[[T], None] | None = None
+    ) -> T:
         """The result of `job`, durable. A cancelled caller does not stop the job.
 
+        Args:
+            on_commit: called on the loop with the result of a job that wrote something, whether
+                or not its caller still waits.
         Raises: Unavailable; whatever `job` raises, which undoes it.
         """
         if self._is_closed:
@@ -68,7 +75,7 @@ class Writer:
         if self._queue.qsize() >= WRITE_QUEUE_TXS_MAX:
             raise Unavailable("too many transactions are waiting")
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(job, answer))
+        self._queue.put(_Job(job, answer, on_commit))
         return await answer
 
     async def close(self) -> None:
@@ -101,7 +108,7 @@ class Writer:
             failure.__cause__ = error
             _LOG.error("a group of %d transactions was not committed: %s", len(jobs), error)
             self._recover()
-            outcomes = [_Outcome(job.answer, None, failure) for job in jobs]
+            outcomes = [_Outcome(job, None, failure, is_written=False) for job in jobs]
         try:
             self._loop.call_soon_threadsafe(_answer, outcomes)
         except RuntimeError:
@@ -126,10 +133,10 @@ class Writer:
             execute("ROLLBACK TO job")
             execute("RELEASE job")
             if isinstance(error, Undone):
-                return _Outcome(job.answer, error.result, None)
-            return _Outcome(job.answer, None, as_unavailable(error))
+                return _Outcome(job, error.result, None, is_written=False)
+            return _Outcome(job, None, as_unavailable(error), is_written=False)
         execute("RELEASE job")
-        return _Outcome(job.answer, result, None)
+        return _Outcome(job, result, None, is_written=True)
 
     def _recover(self) -> None:
         """Leave the failed transaction behind, with a new connection if need be."""
@@ -147,10 +154,12 @@ class Writer:
 
 
 def _answer(outcomes: list[_Outcome]) -> None:
-    for answer, result, error in outcomes:
-        if answer.done():  # its caller was cancelled
+    for job, result, error, is_written in outcomes:
+        if is_written and job.on_commit is not None:
+            job.on_commit(result)
+        if job.answer.done():  # its caller was cancelled
             continue
         if error is None:
-            answer.set_result(result)
+            job.answer.set_result(result)
         else:
-            answer.set_exception(error)
+            job.answer.set_exception(error)

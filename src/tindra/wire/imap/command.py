@@ -35,6 +35,7 @@ LITERAL_MINUS_BYTES_MAX: Final = 4096
 NUMBER_MAX: Final = 2**63 - 1
 """The largest mod-sequence. Source: RFC 7162 s7"""
 
+_NAME: Final = re.compile(r"[A-Z]+(?: [A-Z]+)?")
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$&'+,\-./:;<=>?@\[^_`|}~]+")
 _ASTRING: Final = re.compile(rb"[A-Za-z0-9!#$&'+,\-./:;<=>?@\[\]^_`|}~]+")
 _FLAG: Final = re.compile(r"\\?[A-Za-z0-9!#$&'+,\-./:;<=>?@\[\]^_`|}~]+")
@@ -194,7 +195,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     is_sasl_initial: bool = False
 
     def __post_init__(self) -> None:
-        if not all(map(_ATOM.fullmatch, self.name.split(" "))):
+        if not _NAME.fullmatch(self.name):
             raise LocalProtocolError(f"not a command: {self.name[:40]!r}")
 
     def __repr__(self) -> str:

@@ -19,6 +19,8 @@ ENCODED_WORDS_MAX = 2_000
 
 ENCODED_WORD_CHARS_MAX = 75
 """Source: RFC 2047 s2"""
+_WORD_CHARS_MIN = 32
+"""Room for the frame of a word and one character of four octets."""
 
 _WORD = re.compile(r"=\?([^\s?*]++)(?:\*[^\s?]*+)?\?([bBqQ])\?([^?\r\n]*+)\?=")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -63,22 +65,28 @@ def decode_words(text: str, is_phrase: bool = False) -> str:
     return "".join(out)
 
 
-def encode_words(text: str) -> list[str]:
+def encode_words(text: str, first_chars: int = ENCODED_WORD_CHARS_MAX) -> list[str]:
     """Encoded words (UTF-8, base64 or Q by size, at most 75 characters) that decode to `text`.
 
     They hold only characters that a phrase may hold, and never cut a character.
+
+    Args:
+        first_chars: longest first word, for a line on which the field name stands already; it may
+            be passed if not even one character fits.
     Source: RFC 2047 s5 (3)
     """
+    first = max(first_chars, _WORD_CHARS_MIN) - len("=?utf-8?Q??=")
+    rest = ENCODED_WORD_CHARS_MAX - len("=?utf-8?Q??=")
     octets = text.encode("utf-8")
     q_chars = sum(len(_Q_OCTETS[octet]) for octet in octets)
     if q_chars > len(octets) * 4 // 3 + 8:
         return [
             f"=?utf-8?B?{binascii.b2a_base64(piece.encode(), newline=False).decode()}?="
-            for piece in _split(text, 45, lambda char: len(char.encode()))
+            for piece in _split(text, first // 4 * 3, rest // 4 * 3, lambda c: len(c.encode()))
         ]
     return [
         f"=?utf-8?Q?{''.join(_Q_OCTETS[octet] for octet in piece.encode())}?="
-        for piece in _split(text, 63, lambda char: sum(len(_Q_OCTETS[o]) for o in char.encode()))
+        for piece in _split(text, first, rest, lambda c: sum(len(_Q_OCTETS[o]) for o in c.encode()))
     ]
 
 
@@ -100,7 +108,7 @@ def _iter_words(text: str, is_phrase: bool) -> Iterator[re.Match[str]]:
 def _decode_octets(encoding: str, text: str, codec: str) -> bytes | None:
     """The octets of one encoded word; None when they cannot be told."""
     # Broken senders leave 8-bit text inside: in the word's own charset it comes out as it went in.
-    octets = text.encode(codec, "replace")
+    octets = text.encode("ascii" if text.isascii() else codec, "replace")
     if encoding in "qQ":
         return binascii.a2b_qp(octets, header=True)
     try:
@@ -132,13 +140,13 @@ def _decode_pieces(pieces: list[bytes], charset: str) -> str:
     return decode_charset(octets, charset)[0]
 
 
-def _split(text: str, width: int, measure: Callable[[str], int]) -> Iterator[str]:
-    """Pieces of `text` whose measured characters fill at most `width`; at least one piece."""
+def _split(text: str, width: int, rest: int, measure: Callable[[str], int]) -> Iterator[str]:
+    """Pieces of `text` of which the first fills at most `width`, others `rest`; at least one."""
     start = used = 0
     for at, char in enumerate(text):
         size = measure(char)
         if used + size > width:
             yield text[start:at]
-            start, used = at, 0
+            start, used, width = at, 0, rest
         used += size
     yield text[start:]

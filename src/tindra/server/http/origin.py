@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, ip_address
 
-from tindra.server.exchange import Exchange, HttpError
+from tindra.server.http.exchange import Exchange, HttpError
 from tindra.server.options import ServerOptions
 
-_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?"
+)
 
 
 def derive_base_url(exchange: Exchange, options: ServerOptions) -> str:

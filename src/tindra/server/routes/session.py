@@ -10,13 +10,13 @@ import msgspec
 
 from tindra.core.datatype import Registry
 from tindra.core.session import make_session
-from tindra.server.auth import SignIn
-from tindra.server.exchange import JSON, Exchange, Response
+from tindra.server.http.exchange import JSON, Exchange, Response
+from tindra.server.http.origin import derive_base_url
 from tindra.server.options import ServerOptions
-from tindra.server.origin import derive_base_url
+from tindra.server.sign_in import SignIn
 
 BASE_URLS_MAX = 4
-"""Names under which one sign-in reaches us; a Host header made up anew each time costs no memory."""
+"""Names under which one sign-in reaches us; made-up Host headers cost no memory."""
 _HEADERS = [JSON, (b"cache-control", b"no-cache, no-store, must-revalidate")]
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 
-if TYPE_CHECKING:
-    from tindra.server.auth import SignIn
+from tindra.server.sign_in import SignIn
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

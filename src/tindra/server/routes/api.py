@@ -10,11 +10,11 @@ from tindra.core.datatype import Registry
 from tindra.core.dispatch import encode_response, run_request
 from tindra.core.errors import RequestError
 from tindra.core.services import Services
-from tindra.server.exchange import JSON, NO_STORE, Exchange, HttpError, Response
-from tindra.server.gate import LIMIT, Gate
+from tindra.server.http.exchange import JSON, NO_STORE, Exchange, HttpError, Response
+from tindra.server.http.gate import LIMIT, Gate
 from tindra.server.metrics import Metrics
 from tindra.server.options import Report
-from tindra.server.session import SessionRoute
+from tindra.server.routes.session import SessionRoute
 from tindra.wire.jmap.request import RequestSyntaxError, parse_request
 
 PROBLEM_PREFIX = "urn:ietf:params:jmap:error:"
@@ -81,6 +81,6 @@ def check_is_json(exchange: Exchange) -> None:
 
 
 def _too_large() -> HttpError:
-    # RFC 8620 s3.6.1 shows this very refusal with status 400; uploads, which it leaves open, say 413.
+    # 400 as RFC 8620 s3.6.1 shows it for this very refusal; uploads, which it leaves open, say 413.
     detail = f"the request has over {limits.REQUEST_BYTES_MAX} octets"
     return HttpError(400, detail, LIMIT, limit="maxSizeRequest")

@@ -64,7 +64,9 @@ def clean_file_name(name: str) -> str:
     direction (an old way to dress up "exe") go; it is never empty, "." or "..".
     """
     last = re.split(r"[/\\]", name)[-1]
-    visible = "".join(c for c in last if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
+    visible = "".join(
+        c for c in last if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    )
     safe = _NOT_IN_NAMES.sub("_", visible).strip(" .")
     return _shorten(safe) or "download"
 

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 
 from tindra.base.ids import UserId
-from tindra.server.exchange import HttpError
+from tindra.server.http.exchange import HttpError
 
 WAIT_S = 10.0
 """Longer than any ordinary request; who waits longer is told to come again."""

@@ -1,0 +1,272 @@
+"""The command `tindra`. Errors are one clear sentence and exit status 1; never a traceback.
+
+Heavy rooms are imported inside the commands, so that `tindra --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from tindra.app.config import Settings, SettingsError, load_settings
+
+app = App(
+    name="tindra",
+    help="Tindra: the open backend of a smart, shared, focused email client.",
+    version_flags=["--version"],
+)
+user_app = App(name="user", help="People who sign in.")
+account_app = App(name="account", help="Connected mailboxes.")
+app.command(user_app)
+app.command(account_app)
+
+ConfigFile = Annotated[
+    Path | None, Parameter(name="--config", help="Settings file (default: ./tindra.toml).")
+]
+DataFolder = Annotated[str | None, Parameter(name="--data", help="Folder for database and mail.")]
+Tls = Literal["implicit", "starttls", "none"]
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def _fail(text: str) -> NoReturn:
+    errors.print(f"[bold red]tindra:[/] {text}", soft_wrap=True)
+    raise SystemExit(1)
+
+
+def _load(config: Path | None, **flags: Any) -> Settings:
+    from tindra.app.log import set_up_log  # noqa: PLC0415 heavy, see above
+
+    try:
+        settings = load_settings(config, **flags)
+    except SettingsError as error:
+        _fail(str(error))
+    set_up_log(settings.log_format, settings.log_level)
+    return settings
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a command, turning every foreseeable failure into one sentence."""
+    from tindra.app.serve import run_async  # noqa: PLC0415
+    from tindra.core.errors import StoreError  # noqa: PLC0415
+    from tindra.sync.ports import ProviderError  # noqa: PLC0415
+
+    known = (SettingsError, StoreError, ProviderError)
+    try:
+        run_async(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except known as error:
+        _fail(str(error))
+    except BaseExceptionGroup as group:
+        matching, rest = group.split(known)
+        if matching is None or rest is not None:
+            raise
+        _fail(str(_first(matching)))
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+@app.command
+def serve(
+    *,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    host: str | None = None,
+    port: int | None = None,
+    base_url: str | None = None,
+) -> None:
+    """Run the server: all roles in one process.
+
+    Parameters
+    ----------
+    host: Address to listen on.
+    port: Port to listen on; 0 takes a free one.
+    base_url: Public address, when a proxy stands before this server.
+    """
+    from tindra.app.serve import run_serve  # noqa: PLC0415
+
+    settings = _load(config, data=data, host=host, port=port, base_url=base_url)
+
+    def tell(bound: int) -> None:
+        console.print(f"Tindra serves [bold]http://{settings.host}:{bound}[/] from {settings.data}")
+
+    _run(lambda: run_serve(settings, tell))
+
+
+@app.command
+def demo(
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    data: DataFolder = None,
+    messages: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Try everything at once: a provider full of mail, and a server that mirrors it.
+
+    Parameters
+    ----------
+    port: Port to listen on; 0 takes a free one.
+    host: Address to listen on.
+    messages: How much mail the provider has.
+    quiet: Print only the address.
+    """
+    from tindra.app.demo.command import run_demo  # noqa: PLC0415
+    from tindra.app.log import set_up_log  # noqa: PLC0415
+
+    settings = Settings(host=host, port=port)
+    set_up_log("text", "warning" if quiet else "info")
+
+    def tell(bound: int) -> None:
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{bound}"  # noqa: S104 only shown
+        if quiet:
+            print(url, flush=True)  # noqa: T201 the one line that scripts read
+            return
+        console.print()
+        console.print(f"  [bold]Tindra demo is ready:[/] open [bold cyan]{url}[/]")
+        console.print("  Sign in as [bold]demo@tindra.test[/] with the password [bold]demo[/]")
+        console.print("  New mail arrives by itself; what you send is answered. Ctrl+C ends it.")
+        console.print()
+
+    _run(lambda: run_demo(settings, data, messages, tell))
+
+
+@app.command
+def doctor(*, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Check this installation and say what is wrong, and how to mend it."""
+    from tindra.app.doctor import run_doctor  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    _run(lambda: run_doctor(settings, console))
+
+
+def _ask_password(prompt: str, is_new: bool, from_stdin: bool) -> str:
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif not sys.stdin.isatty():
+        _fail("there is no terminal to ask for the password: use --password-stdin")
+    else:
+        password = getpass.getpass(f"{prompt}: ")
+        if is_new and getpass.getpass("Once more: ") != password:
+            _fail("the two passwords differ")
+    if not password:
+        _fail("the password is empty")
+    return password
+
+
+@user_app.command(name="add")
+def user_add(
+    login: str,
+    *,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    password_stdin: bool = False,
+) -> None:
+    """Make a user.
+
+    Parameters
+    ----------
+    login: What the user signs in as; an address, usually.
+    password_stdin: Read the password from standard input.
+    """
+    from tindra.app.accounts import run_user_add  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    password = _ask_password(f"New password for {login}", True, password_stdin)
+    _run(lambda: run_user_add(settings, console, login, password))
+
+
+@user_app.command(name="list")
+def user_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """List the users."""
+    from tindra.app.accounts import run_user_list  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    _run(lambda: run_user_list(settings, console))
+
+
+@user_app.command(name="token")
+def user_token(
+    login: str, name: str, *, config: ConfigFile = None, data: DataFolder = None
+) -> None:
+    """Make an app password for a user, for mail clients that ask for one.
+
+    Parameters
+    ----------
+    login: The user.
+    name: What it is for, as the user will read it in a list.
+    """
+    from tindra.app.accounts import run_user_token  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    _run(lambda: run_user_token(settings, console, login, name))
+
+
+@account_app.command(name="add")
+def account_add(  # noqa: PLR0913 each is one thing a person may have to say
+    login: str,
+    address: str,
+    *,
+    imap_host: str,
+    imap_port: int = 993,
+    imap_tls: Tls = "implicit",
+    smtp_host: str | None = None,
+    smtp_port: int = 465,
+    smtp_tls: Tls = "implicit",
+    username: str | None = None,
+    name: str = "",
+    password_stdin: bool = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Connect a mailbox and show how its mail comes in.
+
+    Parameters
+    ----------
+    login: The user whose mailbox it is.
+    address: The mail address.
+    imap_host: The IMAP server.
+    imap_port: Its port.
+    imap_tls: How the connection is secured.
+    smtp_host: The server to send through; without one nothing can be sent.
+    smtp_port: Its port.
+    smtp_tls: How the connection is secured.
+    username: What to log in as, if it is not the address.
+    name: The name that others read beside the address.
+    password_stdin: Read the mailbox password from standard input.
+    """
+    from tindra.app.accounts import run_account_add  # noqa: PLC0415
+    from tindra.app.people import NewMailbox  # noqa: PLC0415
+    from tindra.features.connect import Endpoint  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    password = _ask_password(f"Password of {address} at {imap_host}", False, password_stdin)
+    imap = Endpoint(imap_host, imap_port, imap_tls, username or address)
+    smtp = Endpoint(smtp_host, smtp_port, smtp_tls, username or address) if smtp_host else None
+    mailbox = NewMailbox(address, name, imap, smtp, password)
+    _run(lambda: run_account_add(settings, console, login, mailbox))
+
+
+@account_app.command(name="list")
+def account_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """List connected mailboxes, and how each is doing."""
+    from tindra.app.accounts import run_account_list  # noqa: PLC0415
+
+    settings = _load(config, data=data)
+    _run(lambda: run_account_list(settings, console))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

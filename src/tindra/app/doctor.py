@@ -1,0 +1,108 @@
+"""`tindra doctor`: looks at everything that commonly goes wrong and says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+from rich.console import Console
+
+from tindra.app.accounts import list_connections
+from tindra.app.config import Settings
+from tindra.app.serve import hold_lock
+from tindra.app.wiring import STATIC_DIR, Installation, open_installation
+from tindra.base.limits import MIB
+from tindra.features.connect import Endpoint
+from tindra.sync.ports import ProviderError
+from tindra.sync.route import make_settings
+
+DISK_BYTES_MIN = 512 * MIB
+"""Less free space than this is a warning: a first sync may need it."""
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    is_good: bool
+    text: str
+    cure: str = ""
+
+
+async def run_doctor(settings: Settings, console: Console) -> None:
+    """Print every finding. Raises: SystemExit(1) if something is wrong."""
+    bad = 0
+    async for finding in _examine(settings):
+        mark = "[green]ok[/] " if finding.is_good else "[red]bad[/]"
+        console.print(f"{mark}  {finding.text}", soft_wrap=True)
+        if not finding.is_good:
+            bad += 1
+            console.print(f"     {finding.cure}", soft_wrap=True)
+    if bad:
+        raise SystemExit(1)
+
+
+async def _examine(settings: Settings) -> AsyncIterator[Finding]:
+    yield _check_disk(settings)
+    yield _check_key(settings)
+    yield Finding(
+        (STATIC_DIR / "index.html").exists(),
+        "the web client is built",
+        "Build it: make web",
+    )
+    with hold_lock(settings) as is_first:
+        text = "no server runs on this data" if is_first else "a server runs on this data"
+        yield Finding(True, text)
+    async with open_installation(settings) as installation:
+        yield Finding(True, f"the database in {settings.data_path} opens")
+        users = await installation.services.directory.list_users()
+        yield Finding(bool(users), f"{len(users)} users", "Make one: tindra user add LOGIN")
+        async for finding in _check_accounts(installation):
+            yield finding
+
+
+def _check_disk(settings: Settings) -> Finding:
+    path = settings.data_path
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    return Finding(
+        free >= DISK_BYTES_MIN,
+        f"{free // MIB} MiB free for {settings.data_path}",
+        "Make room, or move the data folder (setting: data)",
+    )
+
+
+def _check_key(settings: Settings) -> Finding:
+    path = settings.key_path
+    if not path.exists():
+        return Finding(True, f"no master key yet; {path} is made at first use")
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    return Finding(
+        mode & 0o077 == 0,
+        f"only its owner can read the master key {path}",
+        f"It is readable by others: chmod 600 {path}",
+    )
+
+
+async def _check_accounts(installation: Installation) -> AsyncIterator[Finding]:
+    services = installation.services
+    for account in await services.directory.load_accounts(None):
+        await services.store.check_invariants(account.id)
+    yield Finding(True, "the counters and indexes of every account are right")
+    for _, connection in await list_connections(installation):
+        yield await _check_reach(installation, connection["address"], connection["imap"])
+
+
+async def _check_reach(installation: Installation, address: str, imap: object) -> Finding:
+    """Whether the provider answers at all; the password is not tried, so that nothing locks."""
+    endpoint = msgspec.convert(imap, Endpoint)
+    where = f"{endpoint.host}:{endpoint.port}"
+    try:
+        await installation.imap.probe(make_settings(endpoint))
+    except ProviderError as error:
+        return Finding(False, f"{address}: {where} does not answer", str(error))
+    return Finding(True, f"{address}: {where} answers")

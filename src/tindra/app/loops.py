@@ -1,0 +1,183 @@
+"""The loops of a running installation: mirrors, submission, timers, index, news from elsewhere.
+
+Each loop is woken by the bus and looks again by itself after a while: a lost hint costs latency,
+never work. Each turn has its own error boundary; one account's trouble is not another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from tindra.app.log import log, report
+from tindra.app.wiring import Installation
+from tindra.base.ids import AccountId
+from tindra.core.ports import CommitInfo, StoreReader, TimerRow
+from tindra.core.tx import Tx, transact
+from tindra.features.connect import load_connections
+from tindra.features.mail.indexing import run_index_step
+from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
+from tindra.sync.engine import AccountMirror
+from tindra.sync.route import make_route_loader
+from tindra.sync.submission import SubmissionRunner
+
+DUE_POLL_S = 1.0
+"""How often due timers and intents are looked for without a hint."""
+NEWS_POLL_S = 0.5
+"""How often commits of other processes (the command line) are looked for."""
+DUE_ACCOUNTS_MAX = 100
+
+
+class Loops:
+    """All loops of one process."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._services = installation.services
+        self._fresh: dict[AccountId, None] = {}
+        self._is_fresh = asyncio.Event()
+        self._is_due = asyncio.Event()
+        self._mirrors: dict[tuple[AccountId, str], asyncio.Task[None]] = {}
+        self._changed: dict[AccountId, None] = {}
+        self._is_changed = asyncio.Event()
+        self._submitting: set[AccountId] = set()
+        self._submission = SubmissionRunner(
+            self._services, installation.smtp, make_route_loader(self._services)
+        )
+
+    async def run(self) -> None:
+        """Run everything until cancelled."""
+        unsubscribe = self._services.bus.subscribe(self._on_commit)
+        try:
+            for account in await self._services.directory.load_accounts(None):
+                self._fresh[account.id] = None
+                self._changed[account.id] = None
+            self._is_fresh.set()
+            self._is_changed.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._run_index())
+                group.create_task(self._run_due(group))
+                group.create_task(self._run_news())
+                group.create_task(self._run_mirrors(group))
+        finally:
+            unsubscribe()
+
+    def _on_commit(self, info: CommitInfo) -> None:
+        if "Email" in info.states:
+            self._fresh[info.account_id] = None
+            self._is_fresh.set()
+        if "Connection" in info.states:
+            self._changed[info.account_id] = None
+            self._is_changed.set()
+        if info.has_timers or SUBMISSION_TOPIC in info.topics:
+            self._is_due.set()
+
+    async def _guard(self, where: str, turn: Callable[[], Awaitable[None]]) -> None:
+        """One turn of a loop; what goes wrong in it is reported and the loop goes on."""
+        try:
+            await turn()
+        except Exception as error:
+            report(where, error)
+            await asyncio.sleep(DUE_POLL_S)
+
+    # -- search index ----------------------------------------------------------------------------
+    async def _run_index(self) -> None:
+        while True:
+            await self._is_fresh.wait()
+            self._is_fresh.clear()
+            while self._fresh:
+                account_id = next(iter(self._fresh))
+                del self._fresh[account_id]
+                await self._guard("index", lambda id=account_id: self._index(id))  # type: ignore[misc]
+
+    async def _index(self, account_id: AccountId) -> None:
+        if await run_index_step(self._services, account_id):
+            self._fresh[account_id] = None
+            # Requests of devices go first.
+            await asyncio.sleep(0)
+
+    # -- timers and submission -------------------------------------------------------------------
+    async def _run_due(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            self._is_due.clear()
+            await self._guard("due", lambda: self._do_due(group))
+            try:
+                async with asyncio.timeout(DUE_POLL_S):
+                    await self._is_due.wait()
+            except TimeoutError:
+                continue
+
+    async def _do_due(self, group: asyncio.TaskGroup) -> None:
+        now_ms = self._services.clock.now_ms()
+        for account_id in await self._services.store.list_due(now_ms, DUE_ACCOUNTS_MAX):
+            await self._run_timers(account_id, now_ms)
+            if account_id not in self._submitting:
+                # A slow server of one account must not hold up the others.
+                self._submitting.add(account_id)
+                group.create_task(self._submit(account_id))
+
+    async def _submit(self, account_id: AccountId) -> None:
+        async def turn() -> None:
+            await self._submission.run_turn(account_id)
+
+        try:
+            await self._guard("submission", turn)
+        finally:
+            self._submitting.discard(account_id)
+
+    async def _run_timers(self, account_id: AccountId, now_ms: int) -> None:
+        async def read(reader: StoreReader) -> list[TimerRow]:
+            return await reader.list_timers(now_ms, DUE_ACCOUNTS_MAX)
+
+        for row in await self._services.store.read(account_id, read):
+            handler = self._installation.registry.timers.get(row.kind)
+            if handler is not None:
+                payload = msgspec.json.decode(row.payload)
+                await handler(self._services, account_id, row.key, payload)
+            await self._drop_timer(account_id, row)
+
+    async def _drop_timer(self, account_id: AccountId, row: TimerRow) -> None:
+        async def write(tx: Tx) -> None:
+            # Its handler may have set it anew.
+            due = await tx.store.list_timers(row.due_ms, DUE_ACCOUNTS_MAX)
+            if row in due:
+                await tx.delete_timer(row.kind, row.key)
+
+        await transact(self._services, account_id, "timer-done", write, origin="system")
+
+    # -- other processes -------------------------------------------------------------------------
+    async def _run_news(self) -> None:
+        while True:
+            await self._guard("news", self._take_news)
+            await asyncio.sleep(NEWS_POLL_S)
+
+    async def _take_news(self) -> None:
+        for info in await self._services.store.poll_changes():
+            self._services.bus.publish(info)
+
+    # -- mirrors ---------------------------------------------------------------------------------
+    async def _run_mirrors(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._is_changed.wait()
+            self._is_changed.clear()
+            while self._changed:
+                account_id = next(iter(self._changed))
+                del self._changed[account_id]
+                await self._guard(
+                    "mirrors",
+                    lambda id=account_id: self._match_mirrors(id, group),  # type: ignore[misc]
+                )
+
+    async def _match_mirrors(self, account_id: AccountId, group: asyncio.TaskGroup) -> None:
+        """Start a mirror for each Connection that has none, stop those that lost theirs."""
+        found = await load_connections(self._services, account_id)
+        wanted = {(account_id, id) for id, c in found.items() if c["phase"] != "stopped"}
+        for key in wanted - self._mirrors.keys():
+            mirror = AccountMirror(self._services, self._installation.imap, *key, report)
+            self._mirrors[key] = group.create_task(mirror.run())
+            log("mirror started", connection=key[1])
+        for key in [k for k in self._mirrors if k[0] == account_id and k not in wanted]:
+            self._mirrors.pop(key).cancel()
+            log("mirror stopped", connection=key[1])

@@ -1,0 +1,90 @@
+"""`tindra serve`: the HTTP server and all loops in one process, ended gracefully by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from tindra.app.config import Settings, SettingsError
+from tindra.app.loops import Loops
+from tindra.app.wiring import Installation, make_server, open_installation
+from tindra.server.run import make_loop, serve
+
+LOCK_FILE = "serve.lock"
+
+
+@contextmanager
+def hold_lock(settings: Settings) -> Iterator[bool]:
+    """Be the one process that mirrors and sends for this data folder; False: another one is."""
+    settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(settings.data_path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def run_async(main: Coroutine[Any, Any, None]) -> None:
+    """Run on the fastest loop there is."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main)
+
+
+@asynccontextmanager
+async def running_loops(installation: Installation) -> AsyncIterator[None]:
+    """All loops, for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(Loops(installation).run())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def run_server(
+    installation: Installation, stop: asyncio.Event, on_bound: Callable[[int], None]
+) -> None:
+    """Serve an open installation until `stop`. Raises: SettingsError if the port is taken."""
+    settings = installation.settings
+    async with running_loops(installation):
+        try:
+            await serve(
+                make_server(installation),
+                settings.host,
+                settings.port,
+                on_bound=on_bound,
+                stop=stop,
+            )
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            ) from None
+
+
+async def run_serve(settings: Settings, on_bound: Callable[[int], None]) -> None:
+    """The whole product in one process. Raises: SettingsError, StoreError."""
+    with hold_lock(settings) as is_first:
+        if not is_first:
+            raise SettingsError(f"another tindra already serves {settings.data_path}")
+        stop = stop_on_signals()
+        async with open_installation(settings) as installation:
+            await run_server(installation, stop, on_bound)

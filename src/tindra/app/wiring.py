@@ -1,0 +1,125 @@
+"""Joins the rooms: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore.store
+from obstore.exceptions import BaseError
+
+from tindra.app.config import Settings, SettingsError
+from tindra.app.log import report
+from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
+from tindra.base.byte_cache import ByteCache
+from tindra.core.bus import LocalBus
+from tindra.core.datatype import Feature, Registry
+from tindra.core.methods.standard import add_standard_methods
+from tindra.core.services import Services
+from tindra.core.session import CORE_CAPABILITY
+from tindra.features import ALL
+from tindra.model.search_feed import SearchFeed
+from tindra.outside.imap.provider import ImapProvider
+from tindra.outside.smtp.sender import SmtpSender
+from tindra.server.app import Server
+from tindra.server.options import ServerOptions
+from tindra.store.blobs.store import Blobs
+from tindra.store.search.index import SqliteSearch
+from tindra.store.sqlite.directory import SqliteDirectory
+from tindra.store.sqlite.store import SqliteStore
+from tindra.store.vault import Vault
+from tindra.sync.intents import MIRROR_FEATURE
+
+STATIC_DIR = Path(__file__).parent.parent / "server" / "static"
+
+
+def make_registry() -> Registry:
+    """All capabilities, types, methods and reactions of the product."""
+    core = Feature(name="core", capabilities=(CORE_CAPABILITY,))
+    registry = Registry((core, *ALL, MIRROR_FEATURE))
+    add_standard_methods(registry)
+    return registry
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An opened data folder with everything that works on it."""
+
+    settings: Settings
+    registry: Registry
+    services: Services
+    store: SqliteStore
+    imap: ImapProvider
+    smtp: SmtpSender
+
+
+@asynccontextmanager
+async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
+    """Open (at first make) the data folder.
+
+    Raises: SettingsError in words for the one who runs it; StoreError (a schema that is too new,
+        a master key that is missing).
+    """
+    data = settings.data_path
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"the data folder {data} cannot be made: {error.strerror}") from None
+    if not os.access(data, os.W_OK):
+        raise SettingsError(f"the data folder {data} cannot be written to")
+    registry = make_registry()
+    clock, offload = SystemClock(), ThreadOffload()
+    store = await SqliteStore.open(data / "tindra.sqlite")
+    try:
+        vault = Vault(store, settings.key_path)
+        await vault.start()
+        bus = LocalBus()
+        store.on_commit = bus.publish
+        services = Services(
+            store=store,
+            directory=SqliteDirectory(store),
+            secrets=vault,
+            blobs=Blobs(store, _open_objects(settings), clock),
+            search=SqliteSearch(store),
+            feed=SearchFeed(),
+            cache=ByteCache(),
+            bus=bus,
+            offload=offload,
+            clock=clock,
+            random=SystemRandom(),
+            reactions=registry.reactions,
+        )
+        yield Installation(settings, registry, services, store, ImapProvider(), SmtpSender())
+    finally:
+        await store.close()
+        offload.close()
+
+
+def _open_objects(settings: Settings) -> obstore.store.ObjectStore:
+    """Where large blobs live. Raises: SettingsError."""
+    if "://" not in settings.blobs:
+        folder = Path(settings.blobs).expanduser() if settings.blobs else None
+        path = folder or settings.data_path / "blobs"
+        return obstore.store.LocalStore(path, mkdir=True)
+    try:
+        return obstore.store.from_url(settings.blobs)
+    except (BaseError, ValueError) as error:
+        raise SettingsError(f"blobs: {settings.blobs!r} cannot be opened: {error}") from None
+
+
+def make_server(installation: Installation) -> Server:
+    """The HTTP application of an installation."""
+    settings = installation.settings
+    return Server(
+        installation.registry,
+        installation.services,
+        ServerOptions(
+            base_url=settings.base_url.rstrip("/") or None,
+            trust_proxy=settings.trust_proxy,
+            static_dir=STATIC_DIR if (STATIC_DIR / "index.html").exists() else None,
+            report=report,
+        ),
+    )

@@ -1,0 +1,184 @@
+"""Email/import (RFC 8621 s4.8): uploaded messages become Emails.
+
+Messages are read and parsed before the one transaction that places them all; each succeeds or
+fails alone. A message that is here already is refused, with the id of its twin.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tindra.base import limits
+from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.core.access import check_write
+from tindra.core.arguments import check_names
+from tindra.core.blob_parts import find_blob, load_place
+from tindra.core.datatype import CallContext
+from tindra.core.errors import MethodError, SetError
+from tindra.core.ports import Cursor
+from tindra.core.services import Services
+from tindra.core.state import encode_state
+from tindra.core.tx import Tx, transact
+from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
+from tindra.features.mail.keywords import check_mailbox_ids
+from tindra.features.mail.message_head import read_head
+from tindra.features.mail.placing import (
+    check_metadata,
+    check_no_twin,
+    make_created,
+    parse_offloaded,
+)
+from tindra.model.mail import EmailRow
+
+_ARGUMENTS = frozenset({"accountId", "ifInState", "emails"})
+_PROPERTIES = frozenset({"blobId", "mailboxIds", "keywords", "receivedAt"})
+
+
+class _Candidate(NamedTuple):
+    """A message that may become an Email."""
+
+    arrival: Arrival
+    mailbox_ids: dict[str, Any]
+    """As given; checked in the transaction."""
+    keywords: tuple[str, ...]
+    received_ms: int
+
+
+class _Placed(NamedTuple):
+    """What the transaction did."""
+
+    old_state: str
+    rows: dict[str, EmailRow]
+    refused: dict[str, SetError]
+
+
+async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Email/import. Cost: two blob reads and a parse for each message, one transaction in all.
+
+    Raises: MethodError accountNotFound, accountReadOnly, forbidden, invalidArguments,
+        requestTooLarge, stateMismatch.
+    Source: RFC 8621 s4.8
+    """
+    account_id = check_write(context.caller, arguments.get("accountId"), "triage").account.id
+    check_names(arguments, _ARGUMENTS)
+    emails = _take_emails(arguments)
+    state = arguments.get("ifInState")
+    if state is not None and not isinstance(state, str):
+        raise MethodError("invalidArguments", "'ifInState' must be a string or null")
+    candidates: dict[str, _Candidate | SetError] = {}
+    for key, obj in emails.items():
+        try:
+            candidates[key] = await _load_candidate(context, account_id, obj)
+        except SetError as error:
+            candidates[key] = error
+
+    async def write(tx: Tx) -> _Placed:
+        return await _place(tx, context, candidates, state)
+
+    placed, info = await transact(context.services, account_id, "Email/import", write)
+    _offer(context.services, account_id, placed, candidates)
+    context.created_ids.update({key: str(row.id) for key, row in placed.rows.items()})
+    new_state = info.states.get("Email")
+    return {
+        "accountId": account_id,
+        "oldState": placed.old_state,
+        "newState": placed.old_state if new_state is None else encode_state(Cursor(new_state)),
+        "created": {key: make_created(row) for key, row in placed.rows.items()} or None,
+        "notCreated": {key: e.to_object() for key, e in placed.refused.items()} or None,
+    }
+
+
+def _take_emails(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    emails = arguments.get("emails")
+    if not isinstance(emails, dict):
+        raise MethodError("invalidArguments", "'emails' must be an object")
+    for key, obj in emails.items():
+        if not is_id(key) or not isinstance(obj, dict):
+            raise MethodError("invalidArguments", f"emails/{key[:60]} must be an EmailImport")
+    if len(emails) > limits.OBJECTS_IN_SET_MAX:
+        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} Emails")
+    return emails
+
+
+async def _load_candidate(
+    context: CallContext, account_id: AccountId, obj: dict[str, Any]
+) -> _Candidate:
+    """Raises: SetError invalidProperties, invalidEmail, tooLarge, tooManyKeywords."""
+    unknown = sorted(obj.keys() - _PROPERTIES)
+    if unknown:
+        raise SetError("invalidProperties", "an EmailImport has no such properties", unknown)
+    blob_id = obj.get("blobId")
+    if isinstance(blob_id, str) and blob_id.startswith("#"):
+        blob_id = context.created_ids.get(blob_id[1:], blob_id)
+    services = context.services
+    place = None
+    if isinstance(blob_id, str) and is_id(blob_id):
+        place = await find_blob(services, account_id, blob_id)
+    try:
+        metadata = check_metadata(obj)
+    except SetError as error:
+        if place is None and error.kind == "invalidProperties":
+            error.properties.append("blobId")
+        raise
+    if place is not None and place.end - place.start > limits.MESSAGE_BYTES_MAX:
+        raise SetError("tooLarge", f"over {limits.MESSAGE_BYTES_MAX} octets")
+    raw = None if place is None else await load_place(services, account_id, place)
+    if place is None or raw is None:
+        raise SetError("invalidProperties", "there is no such blob", ["blobId"])
+    head = read_head(raw)
+    if not head.is_message:
+        raise SetError("invalidEmail", "this is not a message: it has no header field")
+    whole_id = place.blob_id
+    if whole_id != blob_id:
+        # A message attached to another becomes a blob of its own.
+        whole_id = (await services.blobs.put(account_id, raw)).id
+    arrival = await parse_offloaded(services, raw, whole_id)
+    received_ms = metadata.received_ms
+    if received_ms is None:
+        received_ms = head.received_ms
+    if received_ms is None:
+        received_ms = services.clock.now_ms()
+    return _Candidate(arrival, obj["mailboxIds"], metadata.keywords or (), received_ms)
+
+
+async def _place(
+    tx: Tx,
+    context: CallContext,
+    candidates: dict[str, _Candidate | SetError],
+    if_in_state: str | None,
+) -> _Placed:
+    """Everything that may become an Email does, in one go. Raises: MethodError stateMismatch."""
+    old_state = encode_state(Cursor((await tx.store.load_states()).get("Email", ModSeq(0))))
+    if if_in_state not in (None, old_state):
+        raise MethodError("stateMismatch", f"the state is {old_state}")
+    mailboxes = {str(row.id): row for row in await tx.store.load_mailboxes()}
+    created = context.created_ids
+
+    def resolve(id: str) -> str:
+        return created.get(id[1:], id) if id.startswith("#") else id
+
+    placed = _Placed(old_state, {}, {})
+    for key, candidate in candidates.items():
+        try:
+            if isinstance(candidate, SetError):
+                raise candidate
+            mailbox_ids = check_mailbox_ids(candidate.mailbox_ids, mailboxes, resolve)
+            await check_no_twin(tx, candidate.arrival.blob_id)
+        except SetError as error:
+            placed.refused[key] = error
+            continue
+        new = NewEmail(candidate.arrival, mailbox_ids, candidate.keywords, candidate.received_ms)
+        # One by one, so that a message that stands twice in the call finds its twin.
+        placed.rows[key] = (await apply_arrivals(tx, [new]))[0]
+    return placed
+
+
+def _offer(
+    services: Services,
+    account_id: AccountId,
+    placed: _Placed,
+    candidates: dict[str, _Candidate | SetError],
+) -> None:
+    """The words go to the indexer now that the Emails are there to stay."""
+    arrivals = [c.arrival for key in placed.rows if not isinstance(c := candidates[key], SetError)]
+    offer_words(services, account_id, list(placed.rows.values()), arrivals)

@@ -1,0 +1,82 @@
+"""The mail feature: the types and methods of RFC 8621, joined."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tindra.base import limits
+from tindra.core.datatype import Capability, Datatype, Feature, Method
+from tindra.features.mail.body import BODY_ARGUMENTS
+from tindra.features.mail.counters import apply_counters
+from tindra.features.mail.email_get import EMAIL_PROPERTIES, EmailSource
+from tindra.features.mail.email_query import SORT_OPTIONS, EmailQuerier
+from tindra.features.mail.email_set import EmailWriter
+from tindra.features.mail.header_property import is_header_property
+from tindra.features.mail.identity import IDENTITY
+from tindra.features.mail.mailbox import (
+    MAILBOX_PROPERTIES,
+    MailboxQuerier,
+    MailboxSource,
+    MailboxWriter,
+    list_updated_properties,
+)
+from tindra.features.mail.snippet import run_snippet_get
+from tindra.features.mail.submission import (
+    EMAIL_SUBMISSION,
+    SEND_STATE,
+    SUBMISSION_CAPABILITY,
+)
+from tindra.features.mail.thread import THREAD_PROPERTIES, ThreadSource
+
+MAIL: Final = "urn:ietf:params:jmap:mail"
+COMPOSE: Final = "urn:tindra:params:jmap:compose"
+
+_CAPABILITY = Capability(
+    MAIL,
+    account={
+        "maxMailboxesPerEmail": limits.MAILBOXES_PER_EMAIL_MAX,
+        "maxMailboxDepth": limits.MAILBOX_DEPTH_MAX,
+        "maxSizeMailboxName": limits.MAILBOX_NAME_BYTES_MAX,
+        "maxSizeAttachmentsPerEmail": limits.ATTACHMENTS_PER_EMAIL_BYTES_MAX,
+        "emailQuerySortOptions": SORT_OPTIONS,
+        "mayCreateTopLevelMailbox": True,
+    },
+)
+"""Source: RFC 8621 s1.3.1"""
+
+_MAILBOX = Datatype(
+    name="Mailbox",
+    capability=MAIL,
+    properties=MAILBOX_PROPERTIES,
+    source=MailboxSource(),
+    writer=MailboxWriter(),
+    querier=MailboxQuerier(),
+    set_arguments=frozenset({"onDestroyRemoveEmails"}),
+    query_arguments=frozenset({"sortAsTree", "filterAsTree"}),
+    list_updated_properties=list_updated_properties,
+)
+_THREAD = Datatype(
+    name="Thread", capability=MAIL, properties=THREAD_PROPERTIES, source=ThreadSource()
+)
+_EMAIL = Datatype(
+    name="Email",
+    capability=MAIL,
+    properties=EMAIL_PROPERTIES,
+    source=EmailSource(),
+    writer=EmailWriter(),
+    querier=EmailQuerier(),
+    is_property=is_header_property,
+    get_arguments=BODY_ARGUMENTS,
+    query_arguments=frozenset({"collapseThreads"}),
+)
+
+MAIL_FEATURE = Feature(
+    name="mail",
+    capabilities=(_CAPABILITY, SUBMISSION_CAPABILITY, Capability(COMPOSE)),
+    datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION),
+    methods=(
+        Method("SearchSnippet/get", MAIL, run_snippet_get),
+    ),
+    properties=(SEND_STATE,),
+    reactions={"Email": apply_counters},
+)

@@ -1,0 +1,168 @@
+"""GET /jmap/eventsource: states pushed down a text/event-stream as they are committed.
+
+A stream without Last-Event-ID begins silent: its client reads what it needs and is told of what
+comes after. One with it is told at once of what it missed.
+Source: RFC 8620 s7.3
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from tindra.base import limits
+from tindra.core.errors import StoreError
+from tindra.core.services import Services
+from tindra.server.auth import Authenticator
+from tindra.server.http.exchange import Exchange, Headers, HttpError
+from tindra.server.http.gate import LIMIT
+from tindra.server.metrics import Metrics
+from tindra.server.sign_in import CALLER_FRESH_MS
+from tindra.server.streams import EventStream, StreamHub, StreamsFull, parse_event_id
+
+BURST_S = 0.05
+"""After an event a stream rests so long and gathers what comes: at most 20 events a second, and
+still well within 100 ms of each commit."""
+RETRY_MS = 3_000
+"""When a client whose line broke should come again."""
+TYPES_MAX = 100
+"""More type names than there are types."""
+_PING_S_DIGITS_MAX = 9
+_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    # nginx would otherwise gather events until its buffer is full.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class StreamRequest(NamedTuple):
+    """What a client asks of its stream."""
+
+    types: frozenset[str] | None
+    """None for all."""
+    is_single: bool
+    """End after the first state event."""
+    ping_ms: int
+    """0 for no pings."""
+
+
+def parse_stream_request(fields: dict[str, str]) -> StreamRequest:
+    """The three variables of the eventSourceUrl template; absent ones get the quiet default.
+
+    Raises: HttpError 400.
+    Source: RFC 8620 s7.3
+    """
+    names = fields.get("types", "*")
+    types = None if names == "*" else frozenset(filter(None, names.split(",")))
+    if types is not None and not 0 < len(types) <= TYPES_MAX:
+        raise HttpError(400, "types must be * or a list of type names")
+    close_after = fields.get("closeafter", "no")
+    if close_after not in ("no", "state"):
+        raise HttpError(400, "closeafter must be no or state")
+    ping = fields.get("ping", "0")
+    if not (ping.isascii() and ping.isdigit()) or len(ping) > _PING_S_DIGITS_MAX:
+        raise HttpError(400, "ping must be a number of seconds, 0 for none")
+    wanted_ms = int(ping) * 1000
+    clamped_ms = min(max(wanted_ms, limits.STREAM_PING_MS_MIN), limits.STREAM_PING_MS_MAX)
+    return StreamRequest(types, close_after == "state", clamped_ms if wanted_ms else 0)
+
+
+class EventSourceRoute:
+    """Serves event streams."""
+
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        hub: StreamHub,
+        metrics: Metrics,
+    ) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._authenticator = authenticator
+        self._hub = hub
+        self._metrics = metrics
+        authenticator.on_over = hub.end_sign_in
+
+    async def get(self, exchange: Exchange) -> None:
+        """Stream events until one of both has enough. Source: RFC 8620 s7.3
+
+        Raises: HttpError 400, 429, 503; StoreError.
+        """
+        request = parse_stream_request(exchange.parse_query())
+        now = self._clock.monotonic_ms()
+        stream = EventStream(exchange.signed_in, request.types, request.ping_ms, now)
+        try:
+            self._hub.open(stream)
+        except StreamsFull as error:
+            status = 429 if error.is_user else 503
+            retry: Headers = [(b"retry-after", b"30")]
+            raise HttpError(status, str(error), LIMIT, limit="streams", headers=retry) from None
+        self._metrics.streams.inc()
+        try:
+            last_id = exchange.header(b"last-event-id")
+            if last_id:
+                await self._offer_missed(stream, last_id)
+            await exchange.start(200, list(_HEADERS))
+            await self._run(exchange, stream, request.is_single)
+        finally:
+            self._hub.close_stream(stream)
+            self._metrics.streams.dec()
+
+    async def _offer_missed(self, stream: EventStream, last_id: str) -> None:
+        """States newer than what the client says it knows. Cost: one read an account."""
+        stream.known = parse_event_id(last_id)
+        for account_id in stream.accounts:
+            states = await self._services.store.read(account_id, lambda r: r.load_states())
+            known = stream.known.get(account_id, 0)
+            newer = {n: m for n, m in self._hub.list_pushed(states).items() if m > known}
+            stream.offer_states(account_id, newer)
+
+    async def _run(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
+        """Feed the client, and notice when it goes."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(_watch(exchange, stream))
+                await self._feed(exchange, stream, is_single)
+                watcher.cancel()
+            await exchange.finish()
+        except* OSError:
+            # Some ASGI servers say so when the client has gone; others stay silent.
+            stream.end()
+
+    async def _feed(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
+        await exchange.write(b"retry: %d\n\n" % RETRY_MS)
+        while await self._is_allowed(stream):
+            now = self._clock.monotonic_ms()
+            event = stream.take_event(now)
+            if event:
+                await exchange.write(event)
+                self._metrics.state_events.inc()
+                if is_single:
+                    return
+                await asyncio.sleep(BURST_S)
+                continue
+            beat = stream.take_beat(now)
+            if beat:
+                await exchange.write(beat)
+            await stream.wait()
+
+    async def _is_allowed(self, stream: EventStream) -> bool:
+        """Whether the stream goes on; looks again now and then whether the sign-in still holds."""
+        now = self._clock.monotonic_ms()
+        if now >= stream.recheck_ms and not stream.is_ending:
+            stream.recheck_ms = now + CALLER_FRESH_MS
+            try:
+                if not await self._authenticator.refresh(stream.sign_in):
+                    return False
+            except StoreError:
+                # The directory cannot answer now; the next look will tell.
+                return not stream.is_ending
+            self._hub.place(stream)
+        return not stream.is_ending
+
+
+async def _watch(exchange: Exchange, stream: EventStream) -> None:
+    await exchange.wait_disconnect()
+    stream.end()

@@ -1,0 +1,60 @@
+"""/healthz, /readyz and /metrics: for those who watch the server, not for clients."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+from tindra.core.errors import StoreError
+from tindra.core.services import Services
+from tindra.server.http.exchange import NO_STORE, Exchange, HttpError, Response
+from tindra.server.http.origin import is_local_client
+from tindra.server.metrics import Metrics
+from tindra.server.options import ServerOptions
+
+READY_S = 5.0
+"""A store that answers slower than this is of no use to a client either."""
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_EXPOSITION = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class HealthRoute:
+    """Answers probes."""
+
+    def __init__(self, services: Services, metrics: Metrics, options: ServerOptions) -> None:
+        self._services = services
+        self._metrics = metrics
+        self._options = options
+
+    async def get_alive(self, exchange: Exchange) -> Response:
+        """The process answers. Restart it when this fails."""
+        return Response(200, [_TEXT, NO_STORE], b"ok\n")
+
+    async def get_ready(self, exchange: Exchange) -> Response:
+        """The store answers. Send no requests here while this fails. Raises: HttpError 503."""
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._services.store.list_due(0, 1)
+                await self._services.directory.find_user("")
+        except (StoreError, TimeoutError, OSError):
+            raise HttpError(503, "the store does not answer", headers=[retry_after(5)]) from None
+        return Response(200, [_TEXT, NO_STORE], b"ready\n")
+
+    async def get_metrics(self, exchange: Exchange) -> Response:
+        """The counters, for this machine or for the bearer of the token. Raises: HttpError 403."""
+        if not self._may_see_metrics(exchange):
+            raise HttpError(403, "metrics are for this machine, or for their token")
+        text = await asyncio.to_thread(self._metrics.render)
+        return Response(200, [_EXPOSITION, NO_STORE], text)
+
+    def _may_see_metrics(self, exchange: Exchange) -> bool:
+        token = self._options.metrics_token
+        if token is None:
+            return is_local_client(exchange)
+        given = exchange.header(b"authorization").encode()
+        return hmac.compare_digest(given, f"Bearer {token}".encode())
+
+
+def retry_after(seconds: int) -> tuple[bytes, bytes]:
+    """When to come again. Source: RFC 9110 s10.2.3"""
+    return (b"retry-after", b"%d" % seconds)

@@ -1,0 +1,61 @@
+"""POST /jmap/upload/{accountId}: octets in, a blob id out (RFC 8620 s6.1)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tindra.base import limits
+from tindra.core.access import Access, check_write
+from tindra.core.errors import MethodError
+from tindra.core.services import Services
+from tindra.server.http.exchange import JSON, NO_STORE, Exchange, HttpError, Response
+from tindra.server.http.gate import LIMIT, Gate
+from tindra.server.http.media import parse_upload_type
+from tindra.server.metrics import Metrics
+
+PREFIX = "/jmap/upload/"
+
+
+class UploadRoute:
+    """Takes uploads in."""
+
+    def __init__(self, services: Services, metrics: Metrics) -> None:
+        self._services = services
+        self._metrics = metrics
+        self._gate = Gate(limits.UPLOADS_CONCURRENT_MAX, "maxConcurrentUpload")
+
+    async def post(self, exchange: Exchange) -> Response:
+        """Store the body as a blob. Source: RFC 8620 s6.1
+
+        Raises: HttpError 403, 404, 413, 429; StoreError.
+        """
+        access = _check_may_upload(exchange)
+        user_id = exchange.signed_in.caller.user.id
+        await self._gate.take(user_id)
+        try:
+            body = await exchange.read_body(limits.UPLOAD_BYTES_MAX, _too_large())
+            row = await self._services.blobs.put(access.account.id, body)
+        finally:
+            self._gate.free(user_id)
+        self._metrics.upload_bytes.inc(row.size)
+        answer = {
+            "accountId": access.account.id,
+            "blobId": row.id,
+            "type": parse_upload_type(exchange.header(b"content-type")),
+            "size": row.size,
+        }
+        return Response(201, [JSON, NO_STORE], msgspec.json.encode(answer))
+
+
+def _check_may_upload(exchange: Exchange) -> Access:
+    account_id = exchange.path.removeprefix(PREFIX).removesuffix("/")
+    try:
+        return check_write(exchange.signed_in.caller, account_id, "triage")
+    except MethodError as error:
+        status = 404 if error.kind == "accountNotFound" else 403
+        raise HttpError(status, error.description) from None
+
+
+def _too_large() -> HttpError:
+    detail = f"over {limits.UPLOAD_BYTES_MAX} octets"
+    return HttpError(413, detail, LIMIT, limit="maxSizeUpload")

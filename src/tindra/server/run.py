@@ -1,0 +1,139 @@
+"""Runs the application on uvicorn: one socket, a graceful stop, nothing that asks the system for
+signals (that is for `app`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from tindra.server.app import Server
+from tindra.server.connection import SWEEP_S, BoundedProtocol, sweep
+
+KEEP_ALIVE_S = 75
+"""Longer than the minute for which most proxies keep a connection, so that they close first."""
+STOP_S = 10
+"""How long running requests may take to end after a stop was asked for."""
+BACKLOG = 2048
+"""Connections the kernel holds while the loop is busy: all devices of an office at nine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """A certificate chain and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers, telling when it listens and sweeping its connections."""
+
+    def __init__(self, config: uvicorn.Config, on_bound: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_bound = on_bound
+        self._sweep_due_s = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_bound()
+
+    async def on_tick(self, counter: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now >= self._sweep_due_s:
+            self._sweep_due_s = now + SWEEP_S
+            sweep(self.server_state, now)
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: Server,
+    host: str,
+    port: int,
+    *,
+    on_bound: Callable[[int], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+    tls: TlsFiles | None = None,
+) -> None:
+    """Serve `app` until `stop` is set or this task is cancelled, then end gracefully.
+
+    Args:
+        port: 0 for any free one.
+        on_bound: told the port once connections are taken.
+        stop: set it to stop; None to serve until cancelled.
+    Raises: OSError when the address cannot be had.
+    """
+    listener = bind(host, port)
+    bound_port: int = listener.getsockname()[1]
+    stopping = asyncio.Event() if stop is None else stop
+    server = _Uvicorn(_make_config(app, tls), lambda: on_bound(bound_port))
+    try:
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(server.serve(sockets=[listener]))
+            try:
+                await stopping.wait()
+            finally:
+                # Streams first: uvicorn waits for every answer to end, and they never would.
+                await app.close()
+                server.should_exit = True
+                await asyncio.shield(serving)
+    finally:
+        listener.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address; IPv6 ones take IPv4 too where they stand for all. Raises: OSError."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and host in ("", "::"):
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def make_loop() -> asyncio.AbstractEventLoop:
+    """The event loop to run under (for asyncio.Runner): uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - it does not exist on every system
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _make_config(app: Any, tls: TlsFiles | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+        ssl_certfile=None if tls is None else str(tls.certificate),
+        ssl_keyfile=None if tls is None else str(tls.key),
+    )

@@ -1,0 +1,227 @@
+"""list_changes: whoever folds its pages onto an old view ends up with the present one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.contract.stores import (
+    ACCOUNT,
+    INBOX,
+    Draft,
+    Stores,
+    deliver,
+    destroy,
+    modify,
+    put_mailboxes,
+)
+
+from tindra.base.ids import AccountId, MailboxId, ModSeq, UserId
+from tindra.core.errors import StateTooOld
+from tindra.core.ports import Cursor, StoreReader, StoreTx
+from tindra.model.account import Account
+from tindra.model.mail import MailboxRow
+
+IDS = ("o1", "o2", "o3", "o4", "o5")
+OPS = st.tuples(st.sampled_from(("put", "put", "delete")), st.sampled_from(IDS))
+PROGRAM = st.lists(st.lists(OPS, min_size=1, max_size=4), min_size=1, max_size=10)
+
+
+async def _apply(tx: StoreTx, type_name: str, op: str, id: str, version: int) -> None:
+    if type_name == "Mailbox" and op == "put":
+        await tx.put_mailbox(MailboxRow(MailboxId(id), f"{version}", None, None, 0, True))
+    elif type_name == "Mailbox":
+        await tx.delete_mailbox(MailboxId(id))
+    elif op == "put":
+        await tx.put_object(type_name, id, b"%d" % version)
+    else:
+        await tx.delete_object(type_name, id)
+
+
+class Device:
+    """Knows only what /changes told it, and what it then read."""
+
+    def __init__(self, known: dict[str, int], cursor: Cursor) -> None:
+        self.known = dict(known)
+        self.cursor = cursor
+        self.reported: set[str] = set()
+
+    async def step(
+        self, reader: StoreReader, type_name: str, limit: int, now: dict[str, int]
+    ) -> bool:
+        """Take one page; whether there are more. What is read is the present, as with /get."""
+        page = await reader.list_changes(type_name, self.cursor, limit)
+        created, updated, destroyed = page.created, page.updated, page.destroyed
+        ids = [*created, *updated, *destroyed]
+        assert len(ids) == len(set(ids)) <= limit, "an id is in one list, and no page is too long"
+        assert not self.known.keys() & set(created), f"{created} was known before"
+        assert self.known.keys() >= set(updated), f"{updated} was never heard of"
+        assert page.cursor != self.cursor or not ids, "a page gets further"
+        for id in (*created, *updated):
+            self.known[id] = now.get(id, -1)  # -1: gone since, a later page says so
+        for id in destroyed:
+            self.known.pop(id, None)
+        self.reported.update(ids)
+        self.cursor = page.cursor
+        return page.has_more
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    program=PROGRAM,
+    type_name=st.sampled_from(("Thing", "Mailbox")),
+    limit=st.integers(1, 4),
+    late=st.integers(0, 4),
+    seed=st.integers(0, 2**40),
+)
+def test_pages_from_any_state_fold_to_the_present(
+    stores: Stores,
+    runner: asyncio.Runner,
+    program: list[list[tuple[str, str]]],
+    type_name: str,
+    limit: int,
+    late: int,
+    seed: int,
+) -> None:
+    """`late` transactions are written while the devices are paging."""
+    runner.run(_check_folding(stores, program, type_name, limit, late, seed))
+
+
+async def _check_folding(
+    stores: Stores,
+    program: list[list[tuple[str, str]]],
+    type_name: str,
+    limit: int,
+    late: int,
+    seed: int,
+) -> None:
+    account = AccountId(f"a{seed}")
+    await stores.directory.delete_account(account)
+    await stores.directory.put_account(Account(account, "x", UserId("u1"), 0))
+    now: dict[str, int] = {}
+    devices = [Device({}, Cursor(ModSeq(0)))]
+    version = 0
+
+    async def run(ops: list[tuple[str, str]]) -> None:
+        nonlocal version
+
+        async def write(tx: StoreTx) -> None:
+            for at, (op, id) in enumerate(ops):
+                await _apply(tx, type_name, op, id, version + at)
+
+        info = await stores.commit(write, account)
+        for at, (op, id) in enumerate(ops):
+            if op == "put":
+                now[id] = version + at
+            else:
+                now.pop(id, None)
+        version += len(ops)
+        state = (await stores.read(lambda r: r.load_states(), account)).get(type_name, ModSeq(0))
+        assert state in (info.modseq, *(device.cursor.modseq for device in devices))
+        devices.append(Device(now, Cursor(state)))
+
+    for ops in program[late:]:
+        await run(ops)
+    snapshots = [dict(device.known) for device in devices]
+    for ops in program[:late]:
+        for device in devices[: len(snapshots)]:
+            await _step(stores, account, device, type_name, limit, now)
+        await run(ops)
+    for device in devices:
+        while await _step(stores, account, device, type_name, limit, now):
+            pass
+        assert device.known == now
+    for device, snapshot in zip(devices, snapshots, strict=False):
+        changed = {id for id in IDS if snapshot.get(id) != now.get(id)}
+        assert device.reported >= changed
+
+
+async def _step(
+    stores: Stores,
+    account: AccountId,
+    device: Device,
+    type_name: str,
+    limit: int,
+    now: dict[str, int],
+) -> bool:
+    return await stores.read(lambda r: device.step(r, type_name, limit, now), account)
+
+
+async def test_made_and_destroyed_since_is_left_out(stores: Stores) -> None:
+    await stores.write(lambda tx: tx.put_object("Thing", "o1", b"{}"))
+    await stores.write(lambda tx: tx.delete_object("Thing", "o1"))
+    page = await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(0)), 10))
+    assert page == ([], [], [], Cursor(ModSeq(2)), False)
+    page = await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(1)), 10))
+    assert page.destroyed == ["o1"]
+
+
+async def test_entries_come_in_the_order_of_their_last_change(stores: Stores) -> None:
+    for id in ("o3", "o1", "o2", "o3"):
+        await stores.write(lambda tx, id=id: tx.put_object("Thing", id, b"{}"))
+    page = await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(0)), 10))
+    assert page.created == ["o1", "o2", "o3"]
+
+
+async def test_a_page_can_end_inside_a_transaction(stores: Stores) -> None:
+    async def put_five(tx: StoreTx) -> None:
+        for id in reversed(IDS):
+            await tx.put_object("Thing", id, b"{}")
+
+    await stores.write(put_five)
+    first = await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(0)), 2))
+    assert first == (["o1", "o2"], [], [], Cursor(ModSeq(1), "o2"), True)
+    second = await stores.read(lambda r: r.list_changes("Thing", first.cursor, 10))
+    assert second == (["o3", "o4", "o5"], [], [], Cursor(ModSeq(1)), False)
+
+
+async def test_states_that_were_never_or_are_no_more_are_too_old(stores: Stores) -> None:
+    await stores.write(lambda tx: tx.put_object("Thing", "o1", b"{}"))
+    await stores.write(lambda tx: tx.delete_object("Thing", "o1"))
+    with pytest.raises(StateTooOld):
+        await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(3)), 10))
+    await stores.store.trim_changes(ACCOUNT, ModSeq(1))
+    assert await stores.read(lambda r: r.load_floor()) == 1
+    with pytest.raises(StateTooOld):
+        await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(0)), 10))
+    page = await stores.read(lambda r: r.list_changes("Thing", Cursor(ModSeq(1)), 10))
+    assert page.destroyed == ["o1"], "what is above the floor is still told"
+    await stores.store.trim_changes(ACCOUNT, ModSeq(99))
+    assert await stores.read(lambda r: r.load_floor()) == 2, "the floor is never above the present"
+
+
+async def test_emails_and_threads_have_their_own_log(stores: Stores) -> None:
+    async def fill(tx: StoreTx) -> Any:
+        await put_mailboxes(tx)
+        return await deliver(tx, [Draft(n, thread=f"t{n}") for n in range(1, 5)])
+
+    emails = await stores.write(fill)
+    start = Cursor(ModSeq(1))
+    await stores.write(lambda tx: modify(tx, emails[1], keywords=("$seen",)))
+    await stores.write(lambda tx: destroy(tx, emails[0]))
+    page = await stores.read(lambda r: r.list_changes("Email", start, 10))
+    assert page == ([], [emails[1].id], [emails[0].id], Cursor(ModSeq(3)), False)
+    page = await stores.read(lambda r: r.list_changes("Thread", start, 10))
+    assert page.destroyed == ["t1"]
+    page = await stores.read(lambda r: r.list_changes("Mailbox", start, 10))
+    assert page.updated == [INBOX]
+    inside = await stores.read(lambda r: r.list_changes("Email", Cursor(ModSeq(0)), 2))
+    assert inside.created == [emails[2].id, emails[3].id]
+    assert not inside.updated, "what was never heard of is not updated"
+    with pytest.raises(StateTooOld):
+        await stores.read(lambda r: r.list_changes("Email", Cursor(ModSeq(1), "nonsense"), 2))
+
+
+async def test_delivery_has_a_state_of_its_own(stores: Stores) -> None:
+    async def fill(tx: StoreTx) -> Any:
+        await put_mailboxes(tx)
+        return await deliver(tx, [Draft(1)])
+
+    (email,) = await stores.write(fill)
+    info = await stores.commit(lambda tx: modify(tx, email, keywords=("$seen",)))
+    assert "EmailDelivery" not in info.states
+    states = await stores.read(lambda r: r.load_states())
+    assert (states["EmailDelivery"], states["Email"]) == (1, 2)

@@ -1,0 +1,249 @@
+"""The World: a whole server in process, and three devices that know only /changes and /get.
+
+*eager* syncs after every step, *early* synced once at the start, *late* is new at the end. On
+leaving, all three must equal a full /get, and the store's invariants must hold: a write that
+passed the change log by cannot hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import obstore.store
+
+from tests.virtual_clock import InlineOffload, SeededRandom, VirtualClock
+from tindra.app.wiring import make_registry
+from tindra.base.byte_cache import ByteCache
+from tindra.base.ids import AccountId, UserId
+from tindra.core.access import Caller, load_caller
+from tindra.core.bus import LocalBus
+from tindra.core.datatype import Registry
+from tindra.core.dispatch import encode_response, run_request
+from tindra.core.ports import CommitInfo
+from tindra.core.services import Services
+from tindra.model.account import ALL_RIGHTS, Account, Grant, User
+from tindra.model.search_feed import SearchFeed
+from tindra.store.blobs.store import Blobs
+from tindra.store.memory.store import MemoryStore
+from tindra.store.search.index import SqliteSearch
+from tindra.store.sqlite.directory import SqliteDirectory
+from tindra.store.sqlite.store import SqliteStore
+from tindra.store.vault import Vault
+from tindra.wire.jmap.request import parse_request
+
+CORE = "urn:ietf:params:jmap:core"
+MAIL = "urn:ietf:params:jmap:mail"
+SUBMISSION = "urn:ietf:params:jmap:submission"
+TYPES = ("Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection")
+_PROPERTIES: dict[str, list[str]] = {
+    "Email": ["id", "blobId", "threadId", "mailboxIds", "keywords", "receivedAt", "size", "subject"]
+}
+Backend = Literal["memory", "sqlite"]
+Call = tuple[str, dict[str, Any], str]
+
+
+def raise_report(where: str, error: BaseException) -> str:
+    """An unexpected error in a method fails the test that caused it."""
+    raise AssertionError(f"unexpected error in {where}") from error
+
+
+class World:
+    """One server, one user, one mailbox account (and what a test adds)."""
+
+    def __init__(self, services: Services, registry: Registry, caller: Caller) -> None:
+        self.services = services
+        self.registry = registry
+        self.caller = caller
+        self.account_id = next(iter(caller.accounts))
+        self.commits: list[CommitInfo] = []
+        services.bus.subscribe(self.commits.append)
+        self.devices: list[Device] = []
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The virtual clock."""
+        assert isinstance(self.services.clock, VirtualClock)
+        return self.services.clock
+
+    async def request(
+        self, calls: list[Any], using: list[str] | None = None, **envelope: Any
+    ) -> dict[str, Any]:
+        """One API request, from bytes to bytes; every device that is eager syncs after it."""
+        answer = await self.raw_request(calls, using, **envelope)
+        for device in self.devices:
+            if device.is_eager:
+                await device.sync()
+        return answer
+
+    async def raw_request(
+        self, calls: list[Any], using: list[str] | None = None, **envelope: Any
+    ) -> dict[str, Any]:
+        """One API request that wakes no device."""
+        capabilities = list(self.registry.capabilities) if using is None else using
+        body = msgspec.json.encode({"using": capabilities, "methodCalls": calls} | envelope)
+        answer = await run_request(
+            self.registry, self.services, self.caller, parse_request(body), raise_report
+        )
+        decoded: dict[str, Any] = msgspec.json.decode(encode_response(answer, "s"))
+        return decoded
+
+    async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """One method call that must succeed; gives its arguments."""
+        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
+        assert answered == name, result
+        return dict(result)
+
+    async def fail(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """One method call that must be refused; gives the error."""
+        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
+        assert answered == "error", result
+        return dict(result)
+
+    async def calls(self, calls: list[Any]) -> list[Any]:
+        """Method calls on the account; gives the responses."""
+        filled = [[n, {"accountId": self.account_id} | a, i] for n, a, i in calls]
+        return list((await self.request(filled))["methodResponses"])
+
+    async def add_mailbox(self, name: str, **properties: Any) -> str:
+        """A new Mailbox; gives its id."""
+        made = await self.call("Mailbox/set", create={"m": {"name": name} | properties})
+        assert made["created"], made
+        return str(made["created"]["m"]["id"])
+
+    async def add_email(
+        self, mailbox_id: str, raw: bytes, keywords: tuple[str, ...] = (), **properties: Any
+    ) -> str:
+        """Import a message; gives the Email's id."""
+        blob = await self.services.blobs.put(self.account_id, raw)
+        email = {
+            "blobId": blob.id,
+            "mailboxIds": {mailbox_id: True},
+            "keywords": dict.fromkeys(keywords, True),
+        } | properties
+        made = await self.call("Email/import", emails={"e": email})
+        assert made["created"], made
+        return str(made["created"]["e"]["id"])
+
+    async def check(self) -> None:
+        """What must hold at the end of every test."""
+        self.devices.append(Device(self))
+        for device in self.devices:
+            await device.sync()
+            assert device.objects == await self.load_all(), "a device did not converge"
+        for account_id in self.caller.accounts:
+            await self.services.store.check_invariants(account_id)
+
+    async def load_all(self) -> dict[str, dict[str, Any]]:
+        """Every object of every type, by /get."""
+        found = {}
+        for name in TYPES:
+            call = [name + "/get", {"accountId": self.account_id, "ids": None} | _wanted(name), "0"]
+            [[_, result, _]] = (await self.raw_request([call]))["methodResponses"]
+            found[name] = {obj["id"]: obj for obj in result["list"]}
+        return found
+
+
+def _wanted(name: str) -> dict[str, Any]:
+    return {"properties": _PROPERTIES[name]} if name in _PROPERTIES else {}
+
+
+class Device:
+    """A client that keeps a cache by /changes and /get, and never asks for everything again."""
+
+    def __init__(self, world: World, is_eager: bool = False) -> None:
+        self._world = world
+        self.is_eager = is_eager
+        self.objects: dict[str, dict[str, Any]] = {name: {} for name in TYPES}
+        self._states: dict[str, str] = dict.fromkeys(TYPES, "0")
+
+    async def sync(self) -> None:
+        """Catch up with every type, in pages small enough that paging is always exercised."""
+        for name in TYPES:
+            while await self._sync_page(name):
+                pass
+
+    async def _sync_page(self, name: str) -> bool:
+        arguments = {
+            "accountId": self._world.account_id,
+            "sinceState": self._states[name],
+            "maxChanges": 7,
+        }
+        answer = await self._world.raw_request([[f"{name}/changes", arguments, "0"]])
+        [[answered, changes, _]] = answer["methodResponses"]
+        assert answered == f"{name}/changes", changes
+        wanted = [*changes["created"], *changes["updated"]]
+        for id in changes["destroyed"]:
+            assert id in self.objects[name], f"{name} {id} destroyed, but never told of"
+            del self.objects[name][id]
+        for id in changes["created"]:
+            assert id not in self.objects[name], f"{name} {id} created twice"
+        get = {"accountId": self._world.account_id, "ids": wanted} | _wanted(name)
+        answer = await self._world.raw_request([[f"{name}/get", get, "0"]])
+        [[answered, result, _]] = answer["methodResponses"]
+        assert answered == f"{name}/get", result
+        self.objects[name].update({obj["id"]: obj for obj in result["list"]})
+        self._states[name] = changes["newState"]
+        return bool(changes["hasMoreChanges"])
+
+
+async def make_services(backend: Backend, folder: Path, registry: Registry) -> Services:
+    """All ports on one backend, with virtual time."""
+    clock = VirtualClock()
+    store: Any
+    if backend == "memory":
+        store = MemoryStore()
+        directory: Any = store.directory
+        search: Any = store.search
+        blobs = store.make_blobs(clock)
+    else:
+        store = await SqliteStore.open(folder / "tindra.sqlite")
+        directory = SqliteDirectory(store)
+        search = SqliteSearch(store)
+        blobs = Blobs(store, obstore.store.LocalStore(folder / "blobs", mkdir=True), clock)
+    bus = LocalBus()
+    store.on_commit = bus.publish
+    return Services(
+        store=store,
+        directory=directory,
+        secrets=Vault(store, folder / "master.key"),
+        blobs=blobs,
+        search=search,
+        feed=SearchFeed(),
+        cache=ByteCache(),
+        bus=bus,
+        offload=InlineOffload(),
+        clock=clock,
+        random=SeededRandom(),
+        reactions=registry.reactions,
+    )
+
+
+async def add_user(services: Services, login: str, accounts: int = 1) -> Caller:
+    """A user with mailbox accounts of their own."""
+    user = User(UserId(f"u-{login}"), login, "", AccountId(f"home-{login}"), 0)
+    await services.directory.put_user(user)
+    for number in range(accounts):
+        account_id = AccountId(f"a{number}-{login}")
+        await services.directory.put_account(Account(account_id, login, user.id, number))
+        await services.directory.put_grant(Grant(user.id, account_id, ALL_RIGHTS))
+    return await load_caller(services.directory, user, services.clock.now_ms())
+
+
+@asynccontextmanager
+async def open_world(backend: Backend, folder: Path) -> AsyncIterator[World]:
+    """A World with its three devices; checks it on leaving."""
+    registry = make_registry()
+    services = await make_services(backend, folder, registry)
+    try:
+        world = World(services, registry, await add_user(services, "alex"))
+        early = Device(world)
+        await early.sync()
+        world.devices = [Device(world, is_eager=True), early]
+        yield world
+        await world.check()
+    finally:
+        await services.store.close()
