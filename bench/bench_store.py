@@ -69,9 +69,9 @@ def _email(number: int) -> tuple[EmailRow, EmailContent]:
     return row, EmailContent(META, STRUCTURE)
 
 
-async def _insert(tx: StoreTx, first: int, count: int) -> None:
-    rows = [_email(number) for number in range(first, first + count)]
-    await tx.reserve_doc_counters(count)
+async def _insert(tx: StoreTx, first: int, size: int) -> None:
+    rows = [_email(number) for number in range(first, first + size)]
+    await tx.reserve_doc_counters(size)
     for row, _ in rows:
         await tx.put_blob(BlobRow(row.blob_id, row.size, None, row.received_ms))
     await tx.insert_emails(rows)
@@ -134,7 +134,7 @@ async def _measure_reads(store: SqliteStore) -> list[Result]:
         ("load Mailboxes", lambda r: r.load_mailboxes(), None),
         ("load states", lambda r: r.load_states(), None),
         ("changes of Email, nothing new",
-         lambda r: r.list_changes("Email", Cursor((10**6)), 500), None),
+         lambda r: r.list_changes("Email", Cursor(10**6), 500), None),
     )  # fmt: skip
     states = await store.read(ACCOUNT, lambda r: r.load_states())
     newest = Cursor(states["Email"])
@@ -195,7 +195,9 @@ async def _measure_index(store: SqliteStore) -> Result:
         ]
         await search.add(ACCOUNT, documents, places[-1])
         indexed += len(places)
-    return Result("index one Email (150 words)", (time.process_time() - start) * 1e3 / indexed, None)
+    return Result(
+        "index one Email (150 words)", (time.process_time() - start) * 1e3 / indexed, None
+    )
 
 
 async def measure() -> list[Result]:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.app.demo_host import PLAIN_MESSAGE, DemoHost, RawImap
-from tindra.app.demo.faults import Faults
+from tindra.app.demo.faults import Faults, LoginRefusal
 from tindra.wire.imap.lexer import LineReader
 from tindra.wire.imap.response import Malformed, parse_response
 
@@ -146,8 +146,10 @@ def test_too_many_connections_are_turned_away(host: DemoHost, raw: RawImap) -> N
         ("disabled", "[ALERT]"),
     ],
 )
-def test_logins_are_refused_for_different_reasons(host: DemoHost, refusal: str, code: str) -> None:
-    setattr(host.faults, "refuse_login", refusal)  # noqa: B010 - a text, not one of the literals
+def test_logins_are_refused_for_different_reasons(
+    host: DemoHost, refusal: LoginRefusal, code: str
+) -> None:
+    host.faults.refuse_login = refusal
     with RawImap(host, login=False) as client:
         assert client.do("LOGIN demo@tindra.test demo")[-1].startswith(f"NO {code}")
         host.faults.heal()

@@ -22,7 +22,7 @@ from imapclient.exceptions import LoginError
 
 from tests.app.demo_host import PLAIN_MESSAGE, TOKEN, DemoHost, RawImap
 from tindra.app.demo.imap_structure import parse_entity, render_structure, select_fields
-from tindra.app.demo.mailmaker import FOLDERS
+from tindra.app.demo.mail.mailmaker import FOLDERS
 from tindra.wire.imap.lexer import LineReader, parse_tokens
 
 
@@ -156,15 +156,14 @@ def test_commands_smuggled_in_before_the_handshake_are_refused(tmp_path: Path) -
 def make_tls(folder: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -289,7 +288,7 @@ def test_fetch_gives_what_is_asked(raw: RawImap, host: DemoHost) -> None:
     selected(raw, host, 2)
     line = raw.do("UID FETCH 2 (FLAGS INTERNALDATE RFC822.SIZE)")[0]
     assert line == (
-        '* 2 FETCH (UID 2 FLAGS () INTERNALDATE "18-Nov-2026 10:26:40 +0000"'
+        '* 2 FETCH (UID 2 FLAGS () INTERNALDATE "18-Nov-2026 11:06:40 +0000"'
         f" RFC822.SIZE {len(PLAIN_MESSAGE)})"
     )
     whole = raw.do("FETCH 1 (BODY.PEEK[])")[0].encode("latin-1")

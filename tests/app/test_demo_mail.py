@@ -8,28 +8,28 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from email.message import EmailMessage, Message
+from email.message import EmailMessage
 from email.policy import default as modern
 
 import pytest
 
-from tindra.app.demo.dice import seeded_dice
-from tindra.app.demo.letterpress import (
+from tindra.app.demo.mail.dice import seeded_dice
+from tindra.app.demo.mail.letterpress import (
     encode_message,
     encode_parameter,
     encode_text_header,
     flow_lines,
     text_part,
 )
-from tindra.app.demo.mailmaker import (
+from tindra.app.demo.mail.mailmaker import (
     FOLDERS,
     MAILBOX_DAYS,
     make_auto_reply,
     make_mailbox,
     next_arrival,
 )
-from tindra.app.demo.posting import DAY_MS, DemoMessage
-from tindra.app.demo.story import SlotFiller, load_story
+from tindra.app.demo.mail.posting import DAY_MS, DemoMessage
+from tindra.app.demo.mail.story import SlotFiller, load_story
 
 NOW_MS = 1_795_000_000_000
 
@@ -50,11 +50,11 @@ def read(message: DemoMessage) -> EmailMessage:
     return parsed
 
 
-def walk(part: Message) -> Iterator[Message]:
+def walk(part: EmailMessage) -> Iterator[EmailMessage]:
     yield part
     if part.is_multipart():
         for inner in part.get_payload():
-            assert isinstance(inner, Message)
+            assert isinstance(inner, EmailMessage)
             yield from walk(inner)
 
 
@@ -209,17 +209,19 @@ def test_newsletters_have_a_way_out_an_inline_mark_and_remote_pictures(
 ) -> None:
     issues = [m for m in parsed if m["List-Unsubscribe-Post"]]
     assert len(issues) > 60
+    remote = 0
     for issue in issues:
         assert str(issue["List-Unsubscribe-Post"]) == "List-Unsubscribe=One-Click"
         page = issue.get_body(("html",))
         assert page is not None
         html = page.get_content()
-        mark = re.search(r'src="cid:([^"]+)"', html)
-        assert mark is not None
-        ids = [str(p["Content-ID"]) for p in walk(issue) if p["Content-ID"]]
-        assert f"<{mark[1]}>" in ids
-        assert "https://images." in html
+        shown = [f"<{name}>" for name in re.findall(r'src="cid:([^"]+)"', html)]
+        assert shown == [str(p["Content-ID"]) for p in walk(issue) if p["Content-ID"]]
+        # either both pictures come along, or one of them, and a counter, lie on the web
+        assert len(shown) == (1 if "https://images." in html else 2)
+        remote += len(shown) == 1
         assert "<script" not in html
+    assert 10 < remote < len(issues) / 2
     assert len({str(m["Subject"]) for m in issues}) > 30
 
 
@@ -228,6 +230,7 @@ def test_attachments_are_what_they_say(parsed: list[EmailMessage]) -> None:
     for message in parsed:
         for part in message.iter_attachments():
             octets = part.get_payload(decode=True)
+            assert isinstance(octets, bytes)
             kind = part.get_content_type()
             seen.add(kind)
             if kind == "application/pdf":
@@ -418,8 +421,7 @@ def test_flowed_text_can_be_unflowed() -> None:
     lines = flow_lines(text).split("\n")
     assert all(len(line) <= 80 for line in lines)
     joined = ""
-    for line in lines:
-        line = line.removeprefix(" ")  # noqa: PLW2901 - the stuffing goes first
+    for line in (stuffed.removeprefix(" ") for stuffed in lines):
         joined += line if line.endswith(" ") and line != "-- " else line + "\n"
     assert joined.rstrip("\n") == text
 

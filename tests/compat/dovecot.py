@@ -17,7 +17,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -135,7 +135,10 @@ def is_installed() -> bool:
 
 @contextmanager
 def start_dovecot(folder: Path) -> Iterator[Dovecot]:
-    """Run a server on `folder` (kept short: it holds sockets) until the context ends."""
+    """Run a server on `folder` until the context ends.
+
+    The path must be short, for it holds sockets, and its parents open to other users.
+    """
     assert _PROGRAM is not None
     port, tls_port = _free_ports()
     cert = _write_certificate(folder)
@@ -144,7 +147,7 @@ def start_dovecot(folder: Path) -> Iterator[Dovecot]:
     if os.getuid() == 0:
         account = pwd.getpwnam(_MAIL_USER)
         os.chown(folder / "home", account.pw_uid, account.pw_gid)
-        _open_path(folder)
+        folder.chmod(0o711)  # the mail user must walk through to its home
     process = subprocess.Popen(
         [_PROGRAM, "-F", "-c", str(folder / "dovecot.conf")],
         stdout=subprocess.DEVNULL,
@@ -181,14 +184,6 @@ def _config(folder: Path, port: int, tls_port: int) -> str:
         mail_group=group,
         password=PASSWORD,
     )
-
-
-def _open_path(folder: Path) -> None:
-    """Let the mail user walk to its home; folders of test runners are closed to others."""
-    for part in (folder, *folder.parents):
-        mode = part.stat().st_mode
-        if not mode & 0o001 and part.stat().st_uid == os.getuid():
-            part.chmod(mode | 0o011)
 
 
 def _free_ports() -> tuple[int, int]:
@@ -243,3 +238,19 @@ def _wait_for_greeting(process: subprocess.Popen[bytes], port: int, log: Path) -
     if process.poll() is not None and process.stderr is not None:
         said += process.stderr.read().decode("utf-8", "replace")
     raise RuntimeError(f"Dovecot did not start: {said[-2000:]}")
+
+
+def fill_maildir(server: Dovecot, user: str, messages: Iterable[bytes]) -> int:
+    """Put messages into the INBOX of a fresh user by way of the file system; how many."""
+    mail = server.folder / "home" / user / "mail"
+    for name in ("cur", "new", "tmp"):
+        (mail / name).mkdir(parents=True)
+    count = 0
+    for raw in messages:
+        count += 1
+        (mail / "cur" / f"{1_700_000_000 + count}.M{count}P1.seed:2,").write_bytes(raw)
+    if os.getuid() == 0:
+        account = pwd.getpwnam(_MAIL_USER)
+        for path in (mail.parent, mail, *mail.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    return count

@@ -398,6 +398,25 @@ def test_without_uidplus_nobody_elses_mail_is_expunged() -> None:
     assert "EXPUNGE" in script.heard
 
 
+def test_without_move_and_uidplus_a_move_is_refused_before_there_are_two_copies() -> None:
+    script = Script({"SELECT": SELECTED, "UID SEARCH": ["* SEARCH 4"]}, without("MOVE", "UIDPLUS"))
+    assert fails(script, selecting(lambda s: s.move([3], "Trash"))).code == "NOUIDPLUS"
+    assert not any(line.startswith(("UID COPY", "UID STORE")) for line in script.heard)
+
+
+def test_answers_without_end_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tindra.outside.imap.session.EVENTS_PER_CALL_MAX", 50)
+    script = Script({"LIST": [f'* LIST () "/" box{n}' for n in range(100)]})
+    assert fails(script, lambda s: s.list_mailboxes()).code == "PROTOCOL"
+
+
+@pytest.mark.parametrize(("host", "port"), [("", 143), (" . ", 143), ("x", 0), ("x", 70000)])
+def test_settings_that_name_no_server_are_refused_here(host: str, port: int) -> None:
+    with pytest.raises(Rejected) as caught:
+        asyncio.run(ImapProvider().connect(ServerSettings(host, port, "none", "joe"), "pw"))
+    assert caught.value.code == "LOCAL"
+
+
 def test_a_missing_target_is_told_by_code() -> None:
     script = Script({"SELECT": SELECTED, "UID MOVE": ["{tag} NO [TRYCREATE] no such box"]})
     error = fails(script, selecting(lambda s: s.move([3], "Nowhere")))
@@ -453,16 +472,16 @@ def test_messages_come_with_what_the_server_told(monkeypatch: pytest.MonkeyPatch
 def test_a_connection_that_drops_in_a_fetch_is_an_error_after_what_came() -> None:
     lines = ['* 1 FETCH (UID 3 FLAGS () BODY[] "abc")', "* 2 FETCH (UID 4 BODY[] {100}", "CLOSE"]
     script = Script({"SELECT": SELECTED, "UID FETCH": lines})
-    seen: list[int] = []
+    seen = set()
 
     async def act(session: ImapSession) -> None:
         await session.select("x")
         async for message in session.fetch_messages([3, 4, 5], 1000):
-            seen.append(message.uid)  # noqa: PERF401 - the loop is what raises
+            seen.add(message.uid)
 
     error = fails(script, act)
     assert isinstance(error, Transient)
-    assert seen == [3]
+    assert seen == {3}
 
 
 def test_a_refused_fetch_is_an_error_not_an_empty_mailbox() -> None:

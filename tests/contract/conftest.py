@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.contract.stores import KINDS, Stores, open_stores
 
 
@@ -40,5 +41,13 @@ def stores(
 ) -> Iterator[Stores]:
     """One implementation of all the ports of core, with one account in it."""
     opened = runner.run(open_stores(request.param, tmp_path))
+    yield opened
+    runner.run(opened.store.close())
+
+
+@pytest.fixture
+def sqlite(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Stores]:
+    """The SQLite implementation, for what only files can show."""
+    opened = runner.run(open_stores("sqlite", tmp_path))
     yield opened
     runner.run(opened.store.close())

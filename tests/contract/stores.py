@@ -216,7 +216,7 @@ async def deliver(tx: StoreTx, drafts: Sequence[Draft]) -> list[EmailRow]:
 
     async def change() -> None:
         for email in emails:
-            await tx.put_blob(BlobRow(email.blob_id, email.size, b"x" * email.size, NOW_MS))
+            await tx.put_blob(BlobRow(email.blob_id, email.size, None, NOW_MS))
         await tx.insert_emails([(email, content_of(email)) for email in emails])
 
     await rewrite(tx, (email.thread_id for email in emails), change)

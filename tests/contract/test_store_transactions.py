@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
-from tests.contract.stores import ACCOUNT, OTHER, Stores
 
+from tests.contract.stores import ACCOUNT, OTHER, Stores
 from tindra.base.ids import AccountId
 from tindra.core.errors import Conflict, StoreError, Unavailable
 from tindra.core.ports import CommitInfo, StoreReader, StoreTx
@@ -30,7 +31,7 @@ async def test_a_transaction_reads_its_own_writes_and_returns_its_result(stores:
 
 
 async def test_numbers_are_gap_free_and_stamp_what_was_written(stores: Stores) -> None:
-    infos = [await stores.commit(lambda tx, n=n: _put(tx, f"o{n}")) for n in range(3)]
+    infos = [await stores.commit(partial(_put, id=f"o{n}")) for n in range(3)]
     assert [info.modseq for info in infos] == [1, 2, 3]
     assert infos[2].states == {"Thing": 3}
     rows = await stores.read(lambda r: r.load_objects("Thing", None))
@@ -84,7 +85,7 @@ async def test_transactions_at_once_fail_alone(stores: Stores) -> None:
         return tx.modseq
 
     answers = await asyncio.gather(
-        *(stores.write(lambda tx, n=n: run(tx, n)) for n in range(30)), return_exceptions=True
+        *(stores.write(partial(run, number=n)) for n in range(30)), return_exceptions=True
     )
     assert [n for n, answer in enumerate(answers) if isinstance(answer, KeyError)] == list(
         range(0, 30, 3)
@@ -161,9 +162,7 @@ async def test_a_closed_store_is_unavailable(stores: Stores) -> None:
 
 
 async def test_closing_finishes_what_is_queued(stores: Stores) -> None:
-    writes = [
-        asyncio.ensure_future(stores.write(lambda tx, n=n: _put(tx, f"o{n}"))) for n in range(20)
-    ]
+    writes = [asyncio.ensure_future(stores.write(partial(_put, id=f"o{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     await stores.store.close()
     await asyncio.gather(*writes)

@@ -92,7 +92,7 @@ async def ask(
     url: str,
     body: bytes | Sequence[bytes] = b"",
     change_scope: Callable[[dict[str, Any]], None] = lambda _: None,
-    **headers: str,
+    **headers: Any,
 ) -> Answer:
     """One whole request; header names are given with _ for -, and "auth" is Authorization."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -118,7 +118,8 @@ async def ask(
     return Answer(start["status"], pairs, collected)
 
 
-async def call_api(app: Server, body: Any, auth: str = BASIC, **headers: str) -> Answer:
-    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+async def call_api(app: Server, body: Any, auth: str = BASIC, **headers: Any) -> Answer:
+    is_ready = isinstance(body, bytes | list)
+    data = body if is_ready else msgspec.json.encode(body)
     headers.setdefault("content_type", "application/json")
     return await ask(app, "POST", "/jmap/api", data, auth=auth, **headers)

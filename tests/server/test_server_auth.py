@@ -11,8 +11,9 @@ import pytest
 from tests.server.asgi import Answer, ask, call_api
 from tests.server.world import ADA, BASIC, BOB_BASIC, CHEAP, MAIL, PASSWORD, World
 from tindra.base import limits
-from tindra.server.auth import CALLER_FRESH_MS, VERIFIED_MS
+from tindra.server.auth import VERIFIED_MS
 from tindra.server.password import make_password_hash
+from tindra.server.sign_in import CALLER_FRESH_MS
 
 ECHO = {"using": ["urn:ietf:params:jmap:core"], "methodCalls": [["Core/echo", {"a": 1}, "0"]]}
 SESSION = "/.well-known/jmap"
@@ -22,7 +23,7 @@ def basic(login: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
 
 
-def get_session(world: World, auth: str = BASIC, **headers: str) -> Answer:
+def get_session(world: World, auth: str = BASIC, **headers: Any) -> Answer:
     return asyncio.run(ask(world.app, "GET", SESSION, auth=auth, **headers))
 
 

@@ -22,7 +22,7 @@ API_PATHS = [
 ]  # fmt: skip
 
 
-def go(world: World, method: str, url: str, body: bytes = b"", **headers: str) -> Answer:
+def go(world: World, method: str, url: str, body: bytes = b"", **headers: Any) -> Answer:
     return asyncio.run(ask(world.app, method, url, body, **headers))
 
 
@@ -163,7 +163,7 @@ def test_metrics_are_for_this_machine_or_for_the_bearer_of_their_token() -> None
     def from_afar(scope: dict[str, Any]) -> None:
         scope["client"] = ("203.0.113.5", 1)
 
-    def see(world: World, **headers: str) -> int:
+    def see(world: World, **headers: Any) -> int:
         return asyncio.run(ask(world.app, "GET", "/metrics", b"", from_afar, **headers)).status
 
     assert see(World()) == 403
@@ -238,7 +238,7 @@ PATHS = st.text(
     ),
 )
 def test_no_address_and_no_header_makes_a_500(
-    method: str, prefix: str, rest: str, headers: dict[str, str]
+    method: str, prefix: str, rest: str, headers: dict[str, Any]
 ) -> None:
     world = World()
     url = prefix + rest.encode("utf-8").decode("latin-1")

@@ -1,15 +1,21 @@
-"""A small server world for the tests: stub ports in memory, two users, a clock that only moves when told."""
+"""A small server world: ports in memory, two users, a clock that only moves when told."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from tindra.base.ids import AccountId, BlobId, ModSeq, UserId
+import obstore.store
+
+from tests.virtual_clock import InlineOffload, SeededRandom, VirtualClock
+from tindra.base.byte_cache import ByteCache
+from tindra.base.ids import AccountId, ModSeq, UserId
+from tindra.core.bus import LocalBus
 from tindra.core.datatype import (
     CORE,
     CallContext,
@@ -23,13 +29,18 @@ from tindra.core.datatype import (
 )
 from tindra.core.errors import Unavailable
 from tindra.core.methods.standard import add_standard_methods
-from tindra.core.ports import BlobRow, CommitInfo
+from tindra.core.ports import BlobRow, CommitInfo, SecretStore
 from tindra.core.services import Services
 from tindra.core.session import CORE_CAPABILITY
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User
+from tindra.model.search_feed import SearchFeed
 from tindra.server.app import Server, make_app
 from tindra.server.options import ServerOptions
 from tindra.server.password import PasswordCost, make_password_hash
+from tindra.store.blobs.store import Blobs
+from tindra.store.drive import drive
+from tindra.store.memory.directory import MemoryDirectory
+from tindra.store.memory.store import MemoryStore
 
 T = TypeVar("T")
 CHEAP = PasswordCost(log_n=4, r=1, p=1)
@@ -43,64 +54,37 @@ BASIC = "Basic " + base64.b64encode(f"ada@example.com:{PASSWORD}".encode()).deco
 BOB_BASIC = "Basic " + base64.b64encode(b"bob@example.com:bobs own secret").decode()
 
 
-class TestClock:
+class TestClock(VirtualClock):
     """Time that tests move by hand."""
 
     __test__ = False
 
-    def __init__(self) -> None:
-        self.ms = 1_000_000
+    @property
+    def ms(self) -> int:
+        return self.monotonic_ms()
 
-    def now_ms(self) -> int:
-        return 1_700_000_000_000 + self.ms
-
-    def monotonic_ms(self) -> int:
-        return self.ms
-
-    async def sleep_ms(self, duration_ms: int) -> None:
-        self.ms += duration_ms
+    @ms.setter
+    def ms(self, value: int) -> None:
+        self.advance(value - self.monotonic_ms())
 
 
-class SeededRandom:
-    def __init__(self) -> None:
-        self._random = random.Random(7)
-
-    def bits(self, count: int) -> int:
-        return self._random.getrandbits(count)
-
-
-class Inline:
-    """Offload that runs at once, and counts."""
+class CountedOffload(InlineOffload):
+    """Counts what was sent off the loop."""
 
     def __init__(self) -> None:
         self.count = 0
 
     async def run(self, fn: Callable[..., T], *args: Any) -> T:
         self.count += 1
-        return fn(*args)
+        return await super().run(fn, *args)
 
 
-class StubBus:
-    def __init__(self) -> None:
-        self.listeners: list[Callable[[CommitInfo], None]] = []
+class WatchedDirectory(MemoryDirectory):
+    """Counts reads, opens its rows to the tests, and fails when told."""
 
-    def publish(self, info: CommitInfo) -> None:
-        for listener in list(self.listeners):
-            listener(info)
-
-    def subscribe(self, listener: Callable[[CommitInfo], None]) -> Callable[[], None]:
-        self.listeners.append(listener)
-        return lambda: self.listeners.remove(listener)
-
-
-class StubDirectory:
-    """The part of the Directory port that the server asks."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, User] = {}
-        self.accounts: dict[str, Account] = {}
-        self.grants: dict[tuple[str, str], Grant] = {}
-        self.tokens: dict[bytes, Token] = {}
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store.accounts)
+        self.users, self.grants, self.tokens = self._users, self._grants, self._tokens
         self.reads = 0
         self.is_down = False
 
@@ -111,91 +95,55 @@ class StubDirectory:
 
     async def find_user(self, login: str) -> User | None:
         self._read()
-        return next((user for user in self.users.values() if user.login == login), None)
+        return await super().find_user(login)
 
     async def load_user(self, user_id: UserId) -> User | None:
         self._read()
-        return self.users.get(user_id)
-
-    async def put_user(self, user: User) -> None:
-        self.users[user.id] = user
+        return await super().load_user(user_id)
 
     async def load_accounts(self, ids: Sequence[AccountId] | None) -> list[Account]:
         self._read()
-        wanted = list(self.accounts) if ids is None else ids
-        return [self.accounts[id] for id in wanted if id in self.accounts]
+        return await super().load_accounts(ids)
 
     async def list_grants(self, user_id: UserId) -> list[Grant]:
         self._read()
-        return [grant for (user, _), grant in self.grants.items() if user == user_id]
-
-    async def put_grant(self, grant: Grant) -> None:
-        self.grants[grant.user_id, grant.account_id] = grant
-
-    async def delete_grant(self, user_id: UserId, account_id: AccountId) -> None:
-        self.grants.pop((user_id, account_id), None)
-
-    async def put_token(self, token: Token) -> None:
-        self.tokens[token.hash] = token
+        return await super().list_grants(user_id)
 
     async def find_token(self, token_hash: bytes) -> Token | None:
         self._read()
-        return self.tokens.get(token_hash)
-
-    async def list_tokens(self, user_id: UserId) -> list[Token]:
-        return [token for token in self.tokens.values() if token.user_id == user_id]
-
-    async def delete_token(self, token_hash: bytes) -> None:
-        self.tokens.pop(token_hash, None)
+        return await super().find_token(token_hash)
 
 
-class StubReader:
-    def __init__(self, states: Mapping[str, ModSeq]) -> None:
-        self._states = states
+class BreakableStore(MemoryStore):
+    """Fails when told."""
 
-    async def load_states(self) -> Mapping[str, ModSeq]:
-        return self._states
+    is_down = False
 
-
-class StubStore:
-    def __init__(self) -> None:
-        self.states: dict[str, dict[str, ModSeq]] = {}
-        self.is_down = False
-
-    async def read(
-        self, account_id: AccountId, fn: Callable[[Any], Awaitable[T]], *, is_long: bool = False
-    ) -> T:
+    def _check_open(self) -> None:
         if self.is_down:
-            raise Unavailable("closed")
-        return await fn(StubReader(self.states.get(account_id, {})))
+            raise Unavailable("queue full")
+        super()._check_open()
 
     async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
-        if self.is_down:
-            raise Unavailable("closed")
-        return []
+        self._check_open()
+        return await super().list_due(now_ms, limit)
 
 
-class StubBlobs:
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], bytes] = {}
-        self.failure: Exception | None = None
+class BreakableBlobs(Blobs):
+    """Fails, or loses everything, when told."""
+
+    failure: Exception | None = None
+    is_gone = False
 
     async def put(self, account_id: AccountId, data: bytes) -> BlobRow:
         if self.failure is not None:
             raise self.failure
-        id = BlobId("B" + hashlib.sha256(account_id.encode() + data).hexdigest()[:40])
-        self.rows[account_id, id] = data
-        return BlobRow(id, len(data), None, 0)
+        return await super().put(account_id, data)
 
     async def get(
         self, account_id: AccountId, blob_id: str, start: int = 0, end: int | None = None
     ) -> bytes | None:
-        data = self.rows.get((account_id, blob_id))
-        return None if data is None else data[start:end]
-
-    async def load_size(self, account_id: AccountId, blob_id: str) -> int | None:
-        data = self.rows.get((account_id, blob_id))
-        return None if data is None else len(data)
+        return None if self.is_gone else await super().get(account_id, blob_id, start, end)
 
 
 class ThingSource:
@@ -238,29 +186,31 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.clock = TestClock()
-        self.directory = StubDirectory()
-        self.store = StubStore()
-        self.blobs = StubBlobs()
-        self.bus = StubBus()
-        self.offload = Inline()
+        self.store = BreakableStore()
+        self.directory = WatchedDirectory(self.store)
+        self.blobs = BreakableBlobs(self.store, obstore.store.MemoryStore(), self.clock)
+        self.bus = LocalBus()
+        self.store.on_commit = self.bus.publish
+        self.offload = CountedOffload()
         self.registry = make_registry()
         self.reports: list[tuple[str, BaseException]] = []
         self._fill()
-        stubs: dict[str, Any] = {
-            "store": self.store,
-            "directory": self.directory,
-            "blobs": self.blobs,
-            "bus": self.bus,
-            "offload": self.offload,
-            "clock": self.clock,
-            "random": SeededRandom(),
-            "reactions": {},
-        }
-        # What the server never asks for may grow without this file.
-        for name in Services.__dataclass_fields__:
-            stubs.setdefault(name, None)
-        self.services = Services(**stubs)
+        self.services = Services(
+            store=self.store,
+            directory=self.directory,
+            secrets=cast(SecretStore, None),  # the server never asks for secrets
+            blobs=self.blobs,
+            search=self.store.search,
+            feed=SearchFeed(),
+            cache=ByteCache(),
+            bus=self.bus,
+            offload=self.offload,
+            clock=self.clock,
+            random=SeededRandom(),
+            reactions={},
+        )
         options.setdefault("report", self._report)
+        options.setdefault("password_cost", CHEAP)
         self.app: Server = make_app(self.registry, self.services, ServerOptions(**options))
 
     def _report(self, where: str, error: BaseException) -> str:
@@ -280,7 +230,8 @@ class World:
         self.directory.users[id] = User(id, login, hash, AccountId("a-home"), 0)
 
     def add_account(self, id: AccountId, owner: UserId) -> None:
-        self.directory.accounts[id] = Account(id, f"{id}@example.com", owner, 0)
+        account = Account(id, f"{id}@example.com", owner, 0)
+        drive(self.directory.put_account(account), "put_account")
         self.grant(owner, id, ALL_RIGHTS)
 
     def grant(self, user: UserId, account: AccountId, rights: frozenset[str]) -> None:
@@ -291,14 +242,19 @@ class World:
         self.directory.tokens[hash] = Token(hash, user, "a device", kind, 0, expires_ms)
 
     def add_blob(self, account: AccountId, data: bytes) -> str:
-        id = "B" + hashlib.sha256(account.encode() + data).hexdigest()[:40]
-        self.blobs.rows[account, id] = data
-        return id
+        """Works inside a running loop, too."""
+        with ThreadPoolExecutor(1) as pool:
+            row = pool.submit(asyncio.run, self.blobs.put(account, data)).result()
+        return row.id
+
+    def load_blob(self, account: AccountId, blob_id: str) -> bytes | None:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, self.blobs.get(account, blob_id)).result()
 
     def commit(self, account: AccountId, modseq: int, *types: str) -> None:
-        """Tell of a commit, as core/tx does after it."""
+        """A commit of just these types with just this number, and the hint of it."""
         states = {name: ModSeq(modseq) for name in types}
-        self.store.states.setdefault(account, {}).update(states)
+        self.store.accounts[account].states.update(states)
         self.bus.publish(CommitInfo(account, ModSeq(modseq), states))
 
 
@@ -309,7 +265,3 @@ def write_site(root: Path) -> Path:
     (root / "assets" / "index-Ab12.js").write_text("console.log('hello');" * 200)
     (root / "favicon.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     return root
-
-
-def as_any(value: object) -> Any:
-    return cast(Any, value)

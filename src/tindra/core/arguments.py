@@ -29,8 +29,10 @@ def take_ids(arguments: dict[str, Any], name: str, is_reference: bool = False) -
     if not isinstance(value, list):
         raise MethodError("invalidArguments", f"{name!r} must be a list of ids or null")
     for id in value:
-        text = id[1:] if is_reference and isinstance(id, str) and id[:1] == "#" else id
-        if not isinstance(text, str) or not is_id(text):
+        # Our own ids pass the first look; the second is for everything else.
+        if type(id) is str and is_id(id):
+            continue
+        if not (is_reference and isinstance(id, str) and id[:1] == "#" and is_id(id[1:])):
             raise MethodError("invalidArguments", f"{name!r} holds {str(id)[:60]!r}: not an id")
     return list(dict.fromkeys(value))
 

@@ -58,7 +58,7 @@ class Authenticator:
         self._options = options
         self._count = count
         self._key = secrets.token_bytes(_KEY_BYTES)
-        self._dummy_hash = make_dummy_hash()
+        self._dummy_hash = make_dummy_hash(options.password_cost)
         self._throttle = SignInThrottle(services.clock)
         self._sign_ins: OrderedDict[bytes, SignIn] = OrderedDict()
         self._locks: dict[bytes, tuple[asyncio.Lock, list[None]]] = {}

@@ -35,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head_since: float | None = None
     """When the head now awaited began; None while there is none to await."""
+    _is_in_body = False
     _discard_since: float | None = None
     _stalled_since: float | None = None
     _head_bytes = 0
@@ -76,19 +77,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._head_since = None
+        self._is_in_body = True
         self._silent_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body; begins the time for throwing away what nobody reads."""
+        """Some of the body."""
         self._silent_bytes = 0
-        if self.cycle.response_complete and self._discard_since is None:
-            self._discard_since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._silent_bytes = 0
+        self._is_in_body = False
         self._discard_since = None
         super().on_message_complete()
 
@@ -105,6 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def end_if_stalled(self, now_s: float) -> None:
         """Cut a connection that waited too long for its client."""
+        if self._discard_since is None and self._is_in_body and self.cycle.response_complete:
+            self._discard_since = now_s
         is_stalled = (
             (self._head_since is not None and now_s - self._head_since > HEAD_S)
             or (self._discard_since is not None and now_s - self._discard_since > DISCARD_S)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tindra.server.password import PASSWORD_COST, PasswordCost
+
 _logger = logging.getLogger("tindra.server")
 
 Report = Callable[[str, BaseException], str]
@@ -36,5 +38,7 @@ class ServerOptions:
     page does not have, and there are no cookies."""
     metrics_token: str | None = None
     """Bearer token that opens /metrics; without one only this machine may look."""
+    password_cost: PasswordCost = PASSWORD_COST
+    """What the passwords of this server were hashed with: an unknown user must cost the same."""
     report: Report = log_report
     """Tells the operator of an unexpected error: (where, error) -> id for the client to quote."""

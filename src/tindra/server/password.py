@@ -23,7 +23,8 @@ _LOG_N_MAX = 20
 _R_MAX = 32
 _P_MAX = 16
 """Bounds of stored parameters: a damaged row may not cost gigabytes."""
-TOKEN_PREFIX = "tdr_"  # noqa: S105 - a public mark by which scanners for leaked secrets know ours
+TOKEN_PREFIX = "tdr_"
+"""By which scanners for leaked secrets may know ours."""
 _TOKEN_BYTES = 32
 
 

@@ -122,7 +122,8 @@ class Known(msgspec.Struct, frozen=True):
     uid_validity: int
     highest_modseq: int
     uids: list[tuple[int, int]] = []
-    """The UIDs it knows, so that the server need not list older losses; empty: not told."""
+    """The UIDs it knows: losses and changes are then told of these and of newer ones only, which
+    spares a long list; empty: of everything."""
 
 
 class Selected(msgspec.Struct, frozen=True):

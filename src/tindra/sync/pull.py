@@ -245,7 +245,9 @@ class Puller:
         arrivals = await self._services.offload.run(_parse_batch, [m.raw or b"" for m in whole])
         fetched = [
             Fetched(
-                message, arrival, await self._services.blobs.stage(self._account_id, message.raw)
+                message,
+                arrival,
+                await self._services.blobs.stage(self._account_id, message.raw or b""),
             )
             for message, arrival in zip(whole, arrivals, strict=True)
         ]

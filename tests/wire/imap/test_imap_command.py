@@ -46,7 +46,7 @@ OCTETS = st.one_of(
     st.integers(0, 9000).map(lambda size: b"x" * size),
 ).filter(lambda octets: b"\0" not in octets)
 NAMES = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\x7f", min_codepoint=0x20),
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x7f", min_codepoint=0x20),
     min_size=1,
     max_size=30,
 )

@@ -7,6 +7,7 @@ machine must have written by then, a `Command` is sent.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -401,7 +402,8 @@ def test_bye_and_eof_end_every_state() -> None:
 
 @given(HOSTILE, st.integers(0, 2))
 def test_any_bytes_at_any_time_give_events_or_a_named_error(data: bytes, stage: int) -> None:
-    machine = [ClientMachine, greeted, selected][stage]()
+    makers: list[Callable[[], ClientMachine]] = [ClientMachine, greeted, selected]
+    machine = makers[stage]()
     if stage == 2:
         machine.send(verbs.append(INBOX, b"x", [], None))
     try:

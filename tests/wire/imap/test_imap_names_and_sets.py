@@ -23,7 +23,7 @@ from tindra.wire.imap.seqset import (
 from tindra.wire.imap.utf7 import decode_mailbox, encode_mailbox, is_faithful
 
 NAMES = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\x7f", min_codepoint=0x20),
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x7f", min_codepoint=0x20),
     min_size=1,
     max_size=40,
 )

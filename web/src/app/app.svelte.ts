@@ -29,6 +29,8 @@ export class App {
   readonly selection = new SvelteSet<Id>();
   /** The row the keyboard is at. */
   cursor = $state(0);
+  /** The cursor is only marked for those who use it. */
+  isCursorShown = $state(false);
   isSidebarOpen = $state(false);
   now = $state.raw(new Date());
   readonly toasts = new Toasts();

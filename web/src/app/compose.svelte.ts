@@ -45,6 +45,8 @@ export interface ComposerStart {
   references?: string[];
   identity?: Identity | undefined;
   savedId?: Id | null;
+  /** What is being written: "Reply", "Forward", "Draft". */
+  heading?: string;
   /** The mail this answers; it is marked as answered once this is sent. */
   answers?: { emailId: Id; keyword: '$answered' | '$forwarded' } | null;
 }
@@ -63,6 +65,9 @@ export class Composer {
   isSending = $state(false);
   problem = $state<string | null>(null);
   hasCc = $state(false);
+  /** The server's copy of this draft, so that it is not shown twice. */
+  savedId = $state<Id | null>(null);
+  readonly heading: string;
   readonly initialHtml: string;
   readonly answers: ComposerStart['answers'];
   readonly #store: AccountStore;
@@ -87,6 +92,8 @@ export class Composer {
     this.initialHtml = start.html ?? signatureHtml(identity);
     this.#html = this.initialHtml;
     this.answers = start.answers ?? null;
+    this.savedId = start.savedId ?? null;
+    this.heading = start.heading ?? 'New message';
     this.#threading = { inReplyTo: start.inReplyTo ?? [], references: start.references ?? [] };
     this.attachments = forwardedAttachments(start.attachments).map((file) => ({
       ...file,
@@ -102,10 +109,6 @@ export class Composer {
 
   get identity(): Identity | undefined {
     return this.identities.find(({ id }) => id === this.identityId) ?? this.identities[0];
-  }
-
-  get isReply(): boolean {
-    return this.#threading.inReplyTo.length > 0;
   }
 
   get isUploading(): boolean {
@@ -139,7 +142,7 @@ export class Composer {
     const version = this.#version;
     this.status = 'saving';
     try {
-      await this.#outbox.save(this.#content(), identity);
+      this.savedId = await this.#outbox.save(this.#content(), identity);
       this.status = version === this.#version ? 'saved' : 'dirty';
     } catch (error) {
       this.status = 'failed';
@@ -155,6 +158,7 @@ export class Composer {
     this.isSending = true;
     try {
       const sent = await this.#outbox.send(this.#content(), identity);
+      this.savedId = sent.emailId;
       this.status = 'saved';
       return sent;
     } finally {
@@ -195,7 +199,7 @@ export class Composer {
   }
 
   get hasSavedCopy(): boolean {
-    return this.#outbox.savedId !== null;
+    return this.savedId !== null;
   }
 
   attach(files: Iterable<File>): void {
@@ -276,6 +280,7 @@ export async function startReply(
   return new Composer(store, {
     ...replyRecipients(full, kind, ownAddresses(identities)),
     subject: replySubject(full.subject, kind),
+    heading: { reply: 'Reply', replyAll: 'Reply to all', forward: 'Forward' }[kind],
     quote: await quoteOf(store, full, kind),
     identity: chooseIdentity(identities, full),
     answers: { emailId: full.id, keyword: kind === 'forward' ? '$forwarded' : '$answered' },
@@ -337,5 +342,6 @@ export async function resumeDraft(store: AccountStore, email: Email): Promise<Co
     references: full.references ?? [],
     identity: chooseIdentity([...store.identities.view.values()], full),
     savedId: full.id,
+    heading: 'Draft',
   });
 }

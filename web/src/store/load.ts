@@ -20,7 +20,8 @@ export function queryArguments(list: QueryList): Record<string, unknown> {
  * Adds the calls that read threads and all their emails; the returned function takes them in.
  *
  * An answer that was under way while a sync or an act of the user's landed may be older than what
- * is cached, and no later /changes would repair it: such threads are read once more.
+ * is cached; it would undo for a moment what the user did, and no later /changes would repair it.
+ * Such an answer is dropped, and its threads are read once more.
  */
 function planThreads(
   model: Model,
@@ -38,14 +39,15 @@ function planThreads(
     const answer = await threads.result;
     const isOvertaken =
       model.threads.state !== null && before !== `${model.threads.state} ${model.emails.state}`;
+    if (isOvertaken && !isSecondTry) {
+      await fetchThreads(model, answer.list.map((thread) => thread.id), true);
+      return;
+    }
     // Emails first: a thread must never point at an email the view cannot draw.
     await takeEmails(model, answer, emails);
     model.threads.put(answer.list);
     model.threads.remove(answer.notFound);
     model.threads.state ??= answer.state;
-    if (isOvertaken && !isSecondTry) {
-      await fetchThreads(model, answer.list.map((thread) => thread.id), true);
-    }
   };
 }
 

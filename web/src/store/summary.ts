@@ -41,7 +41,7 @@ export function summarize(
   return {
     people,
     face: (isOutgoing ? head.to?.[0] : lastSender(emails, context.own)) ?? NOBODY,
-    count: emails.length,
+    count: emails.filter((email) => !email.keywords['$draft']).length,
     isUnread: emails.some((email) => !email.keywords['$seen']),
     isStarred: emails.some((email) => email.keywords['$flagged']),
     isAnswered: Boolean(head.keywords['$answered']),

@@ -22,9 +22,10 @@ const QUOTES_MAX = 20;
 const DESIGN =
   /\bbgcolor\s*=|\bbackground(-color|-image)?\s*[:=]|<table[\s>]|[;"'\s{]color\s*[:=]|<font\s[^>]*color|<style[\s>]/i;
 
-export function prepareMailHtml(source: string): MailHtml {
+export function prepareMailHtml(source: string, areImagesAllowed: boolean): MailHtml {
   const document = new DOMParser().parseFromString(source, 'text/html');
   secureLinks(document);
+  if (!areImagesAllowed) holdImagePlaces(document);
   const quote = findTrailingQuote(document);
   let quoted = '';
   if (quote) {
@@ -52,6 +53,28 @@ function secureLinks(document: Document): void {
     link.setAttribute('target', '_blank');
     link.setAttribute('rel', 'noopener noreferrer');
     if (!link.getAttribute('title') && /^\s*https?:/i.test(href)) link.setAttribute('title', href);
+  }
+}
+
+const BLANK_IMAGE = 'data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7';
+
+/** Narrower or lower than this, a picture is a spacer or a counter, and no box is drawn for it. */
+const BOX_PX_MIN = 24;
+
+/** Pictures that may not load keep their place, so that nothing jumps when they are let in. */
+function holdImagePlaces(document: Document): void {
+  for (const image of document.querySelectorAll('img')) {
+    if (/^data:/i.test(image.getAttribute('src') ?? '')) continue;
+    image.removeAttribute('srcset');
+    const [width, height] = ['width', 'height'].map((side) => Number(image.getAttribute(side)));
+    const isBox = (width ?? 0) >= BOX_PX_MIN && (height ?? 0) >= BOX_PX_MIN;
+    const alt = image.getAttribute('alt')?.trim();
+    if (isBox) image.style.backgroundColor = 'rgba(127, 127, 127, 0.16)';
+    else if (alt) {
+      image.replaceWith(document.createTextNode(alt));
+      continue;
+    }
+    image.setAttribute('src', BLANK_IMAGE);
   }
 }
 

@@ -16,7 +16,9 @@ export interface PlainParts {
   trailing: TextBlock[];
 }
 
-const LINK = /\bhttps?:\/\/[^\s<>"'`{}|\\^]+|\bmailto:[^\s<>"']+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+/gi;
+/** Bounded on the left, so that a long word is not tried from each of its letters. */
+const LINK =
+  /\bhttps?:\/\/[^\s<>"'`{}|\\^]+|\bmailto:[^\s<>"']+|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+/gi;
 
 /** Cuts a line into text and links; a link never takes the full stop that ends a sentence. */
 export function linkify(text: string): TextRun[] {
@@ -33,12 +35,16 @@ export function linkify(text: string): TextRun[] {
   return runs;
 }
 
+/** Leaves off what ends the sentence: punctuation, and brackets that were opened outside. */
 function trimLink(link: string): string {
-  let trimmed = link.replace(/[.,;:!?'"]+$/, '');
-  while (trimmed.endsWith(')') && count(trimmed, ')') > count(trimmed, '(')) {
-    trimmed = trimmed.slice(0, -1).replace(/[.,;:!?'"]+$/, '');
+  let unopened = count(link, ')') - count(link, '(');
+  let end = link.length;
+  for (; end > 0; end--) {
+    const char = link[end - 1] ?? '';
+    if (char === ')' && unopened > 0) unopened--;
+    else if (!/[.,;:!?'"]/.test(char)) break;
   }
-  return trimmed;
+  return link.slice(0, end);
 }
 
 function count(text: string, char: string): number {
@@ -64,14 +70,18 @@ function isQuoteOrBlank(block: TextBlock | undefined): boolean {
   return block.kind === 'quote' || block.runs.every((run) => run.text.trim() === '');
 }
 
+/** An introduction is one line or two. */
+const ATTRIBUTION_CHARS_MAX = 500;
+
 /** "On Monday, Anna wrote:" belongs to the quotation under it. */
 function takeAttribution(blocks: TextBlock[]): TextBlock | null {
   const last = blocks.at(-1);
   if (!last || last.kind !== 'text') return null;
   const text = last.runs.map((run) => run.text).join('');
-  const match = /(?:^|\n)([^\n]{0,200}\n?[^\n]{0,200}:)\s*$/.exec(text);
+  const tail = text.slice(-ATTRIBUTION_CHARS_MAX);
+  const match = /(?:^|\n)([^\n]{1,200}(?:\n[^\n]{1,200})?:)\s*$/.exec(tail);
   if (!match || !/\d|@/.test(match[1] ?? '')) return null;
-  const rest = text.slice(0, match.index).trimEnd();
+  const rest = text.slice(0, text.length - tail.length + match.index).trimEnd();
   if (!rest) return null;
   blocks[blocks.length - 1] = { kind: 'text', runs: linkify(rest) };
   return { kind: 'text', runs: linkify((match[1] ?? '').trim()) };

@@ -55,7 +55,7 @@ async def do_id(session: Session, _: Arguments) -> str:
 async def do_starttls(session: Session, _: Arguments) -> str:
     """STARTTLS."""
     connection = session.connection
-    if session.server.tls is None or connection.is_secure or session.is_user:
+    if not connection.can_start_tls or session.is_user:
         raise CommandMalformed("STARTTLS is not possible now")
     await connection.start_tls()
     return ""

@@ -146,6 +146,7 @@ class Connection:
     ) -> None:
         self.server = server
         self.is_secure = False
+        self.can_start_tls = server.tls is not None
         self.session = Session(server, self)
         self._reader = reader
         self._writer = writer
@@ -183,6 +184,7 @@ class Connection:
         self.session.push()
         await self._writer.start_tls(self.server.tls)
         self.is_secure = True
+        self.can_start_tls = False
 
     async def read_text(self) -> str:
         """One line that is no command: DONE, or an answer to a challenge."""

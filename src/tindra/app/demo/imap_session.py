@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, NoReturn, Protocol, TypeAlias
 
-from tindra.app.demo.imap_store import Folder, StoredMessage
+from tindra.app.demo.faults import Faults
+from tindra.app.demo.imap_store import Folder, MailStore, StoredMessage
+from tindra.base.clock import Clock
 from tindra.wire.imap.errors import RemoteProtocolError
 from tindra.wire.imap.lexer import Token, read_atom
 from tindra.wire.imap.seqset import UidRange, compact_uids, encode_uid_set, parse_uid_set
-
-if TYPE_CHECKING:
-    from tindra.app.demo.faults import Faults
-    from tindra.app.demo.imap_server import Connection, ImapServer
 
 OUTPUT_CHUNK_BYTES: Final = 256 * 1024
 """Output is handed to the socket in pieces of about this size: fewer system calls."""
@@ -44,10 +42,55 @@ class ConnectionCut(Exception):
     """A fault wants the connection dropped here and now."""
 
 
+class Host(Protocol):
+    """What a session asks of the server it belongs to."""
+
+    store: MailStore
+    clock: Clock
+    faults: Faults
+    logins: dict[str, str]
+    tokens: frozenset[str]
+
+    def capabilities(self, *, is_secure: bool) -> list[str]:
+        """What is offered at the moment."""
+        ...
+
+
+class Channel(Protocol):
+    """What a session asks of its socket."""
+
+    is_secure: bool
+    can_start_tls: bool
+
+    def write(self, octets: bytes) -> None:
+        """Give octets to the socket without waiting."""
+
+    async def drain(self) -> None:
+        """Wait while the client is slow to read."""
+
+    def close(self) -> None:
+        """Close after what was written."""
+
+    def abort(self) -> NoReturn:
+        """Cut at once. Raises: ConnectionCut."""
+        ...
+
+    def close_abruptly(self) -> NoReturn:
+        """Close after what was written. Raises: ConnectionCut."""
+        ...
+
+    async def start_tls(self) -> None:
+        """Go on encrypted."""
+
+    async def read_text(self) -> str:
+        """One line that is no command."""
+        ...
+
+
 class Session:
     """State of one client; a `Watcher` of the folder it has open."""
 
-    def __init__(self, server: ImapServer, connection: Connection) -> None:
+    def __init__(self, server: Host, connection: Channel) -> None:
         self.server = server
         self.connection = connection
         self.tag = "*"

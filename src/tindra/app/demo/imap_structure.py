@@ -21,7 +21,12 @@ DEPTH_MAX: Final = 20
 QUOTED_OCTETS_MAX: Final = 900
 """Longer strings are sent as literals."""
 
-_FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:[ \t]*((?:[^\r\n]|\r?\n[ \t])*)", re.M)
+_FIELD: Final = re.compile(
+    rb"^([!-9;-~]++)[ \t]*+:[ \t]*+([^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*+)", re.M
+)
+_DASH_LINE: Final = re.compile(rb"^--([^\r\n]*+)\r?\n?", re.M)
+_PLAIN_ADDRESS: Final = re.compile(rb"(?:([^<>@]*?)[ \t]*<)?([^<>@\s]+)@([^<>@\s]+)>?")
+_ADDRESS_PUZZLES: Final = re.compile(rb'["():;\\]')
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 _PARAMETER: Final = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*))')
 _TYPE: Final = re.compile(rb"\s*([!-.0-~]+)\s*/\s*([!-:<-~]+)")
@@ -179,23 +184,21 @@ def render_structure(raw: bytes, entity: Entity, *, extended: bool) -> bytes:
 
 def _split(raw: bytes, start: int, end: int, boundary: bytes) -> list[tuple[int, int]]:
     """The ranges of the parts of a multipart."""
-    mark = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?:\r?\n|\Z)")
     ranges: list[tuple[int, int]] = []
     first = -1
-    # one octet earlier at most: a boundary may stand right at the start of the body
-    position = max(start - 1, 0)
-    while len(ranges) < PARTS_MAX:
-        match = mark.search(raw, position, end)
-        if match is None:
-            break
+    for match in _DASH_LINE.finditer(raw, start, end):
+        word = match[1].rstrip()
+        if word not in (boundary, boundary + b"--"):
+            continue
         if first >= 0:
-            ranges.append((first, max(first, match.start())))
-        if match[1]:
-            return ranges
+            last = match.start()  # the line end in front of a boundary belongs to it
+            last -= raw[last - 1 : last] == b"\n"
+            last -= raw[last - 1 : last] == b"\r"
+            ranges.append((first, max(first, last)))
         first = match.end()
-        # the line end of one boundary may open the next
-        position = max(match.end() - 1, match.start() + 1)
-    if first >= 0 and len(ranges) < PARTS_MAX:
+        if word != boundary or len(ranges) >= PARTS_MAX:
+            return ranges
+    if first >= 0:
         ranges.append((first, end))
     return ranges
 
@@ -223,12 +226,23 @@ def _render_extension(entity: Entity) -> list[bytes]:
 def _render_addresses(value: bytes | None) -> bytes:
     if not value:
         return b"NIL"
-    rendered = []
-    for name, address in getaddresses([value.decode("latin-1")]):
-        local, _, host = address.rpartition("@")
-        if not address:
-            continue
-        items = (name or None, None, local or address, host if local else None)
-        encoded = (encode_string(None if i is None else i.encode("latin-1")) for i in items)
-        rendered.append(b"(" + b" ".join(encoded) + b")")
+    rendered = [
+        b"(" + b" ".join(map(encode_string, (name or None, None, local, host))) + b")"
+        for name, local, host in _read_addresses(value)
+    ]
     return b"(" + b"".join(rendered) + b")" if rendered else b"NIL"
+
+
+def _read_addresses(value: bytes) -> list[tuple[bytes, bytes, bytes | None]]:
+    """(display name, local part, host) of each; the plain form is read here, as it is common."""
+    if not _ADDRESS_PUZZLES.search(value):
+        matches = [_PLAIN_ADDRESS.fullmatch(piece.strip()) for piece in value.split(b",")]
+        plain = [(m[1] or b"", m[2], m[3]) for m in matches if m is not None]
+        if len(plain) == len(matches):
+            return list(plain)
+    found: list[tuple[bytes, bytes, bytes | None]] = []
+    for name, address in getaddresses([value.decode("latin-1")]):
+        local, at, host = address.encode("latin-1").rpartition(b"@")
+        if address:
+            found.append((name.encode("latin-1"), local if at else host, host if at else None))
+    return found

@@ -22,11 +22,11 @@ from typing import Final
 
 import msgspec
 
-from tindra.app.demo.dice import seeded_dice
 from tindra.app.demo.faults import Faults
 from tindra.app.demo.imap_server import ImapServer
 from tindra.app.demo.imap_store import Folder, MailStore
-from tindra.app.demo.mailmaker import (
+from tindra.app.demo.mail.dice import seeded_dice
+from tindra.app.demo.mail.mailmaker import (
     FOLDERS,
     MAILBOX_MESSAGES_DEFAULT,
     SPECIAL_USE,
@@ -34,9 +34,9 @@ from tindra.app.demo.mailmaker import (
     make_mailbox,
     next_arrival,
 )
-from tindra.app.demo.posting import DemoMessage
+from tindra.app.demo.mail.posting import DemoMessage
+from tindra.app.demo.mail.story import OWNER_ADDRESS
 from tindra.app.demo.smtp_server import SentMessage, SmtpServer
-from tindra.app.demo.story import OWNER_ADDRESS
 from tindra.base.clock import Clock
 
 USERNAME: Final = OWNER_ADDRESS

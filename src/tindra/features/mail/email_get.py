@@ -220,14 +220,26 @@ async def _render_tree(
     return render_body(raw, row.blob_id, root, plan.tree, body)
 
 
+@lru_cache(maxsize=8192)
+def _render_variable(
+    names: tuple[str, ...], mailbox_ids: tuple[str, ...], keywords: tuple[str, ...]
+) -> bytes:
+    """The members that vary; they take few distinct values, so this is nearly always a hit."""
+    pieces = [
+        b'"%b":%b' % (name.encode(), encode_set(mailbox_ids if name == "mailboxIds" else keywords))
+        for name in names
+    ]
+    return b",".join(pieces)
+
+
 def _join(plan: _Plan, row: EmailRow, head: bytes, extra: bytes) -> msgspec.Raw:
-    pieces = [head] if head else []
-    for name in plan.variable:
-        value = row.mailbox_ids if name == "mailboxIds" else row.keywords
-        pieces.append(b'"%b":%b' % (name.encode(), encode_set(value)))
+    parts = [head]
+    if plan.variable:
+        parts.append(_render_variable(plan.variable, row.mailbox_ids, row.keywords))
     if extra:
-        pieces.append(extra)
-    return msgspec.Raw(b"{" + b",".join(pieces) + b"}")
+        parts.append(extra)
+    # "id" is always asked for, so the head is never empty.
+    return msgspec.Raw(b"{" + b",".join(parts) + b"}")
 
 
 def render_message(

@@ -9,6 +9,8 @@ from tindra.core.datatype import Capability, Datatype, Feature, Method
 from tindra.features.mail.body import BODY_ARGUMENTS
 from tindra.features.mail.counters import apply_counters
 from tindra.features.mail.email_get import EMAIL_PROPERTIES, EmailSource
+from tindra.features.mail.email_import import run_import
+from tindra.features.mail.email_parse import run_parse
 from tindra.features.mail.email_query import SORT_OPTIONS, EmailQuerier
 from tindra.features.mail.email_set import EmailWriter
 from tindra.features.mail.header_property import is_header_property
@@ -75,6 +77,8 @@ MAIL_FEATURE = Feature(
     capabilities=(_CAPABILITY, SUBMISSION_CAPABILITY, Capability(COMPOSE)),
     datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION),
     methods=(
+        Method("Email/import", MAIL, run_import),
+        Method("Email/parse", MAIL, run_parse),
         Method("SearchSnippet/get", MAIL, run_snippet_get),
     ),
     properties=(SEND_STATE,),

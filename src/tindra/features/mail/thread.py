@@ -48,4 +48,4 @@ async def _list_all(reader: StoreReader) -> list[str]:
 def _render(row: ThreadRow, wanted: list[str] | None) -> dict[str, Any]:
     if wanted is not None and "emailIds" not in wanted:
         return {"id": row.id}
-    return {"id": row.id, "emailIds": row.email_ids}
+    return {"id": row.id, "emailIds": list(row.email_ids)}

@@ -45,7 +45,8 @@ class ImapConnection(asyncio.Protocol):
     """The client end of one connection.
 
     Args:
-        sink: gets every untagged event, in order, in the loop's callback; must not raise.
+        sink: gets every untagged event, in order, in the loop's callback; may raise only
+            RemoteProtocolError, which ends the connection.
     """
 
     __slots__ = (

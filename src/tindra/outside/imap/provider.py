@@ -16,6 +16,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from tindra.outside.imap.client import HANDSHAKE_MS_MAX, ImapConnection
 from tindra.outside.imap.quirks import Quirks, find_quirks
 from tindra.outside.imap.session import ImapSession
@@ -61,6 +63,10 @@ class ImapProvider:
 
     async def connect(self, settings: ServerSettings, password: str) -> ImapSession:
         """Resolve, connect, secure, log in. Raises: as the port."""
+        host = settings.host.strip().rstrip(".")
+        if not host or not 0 < settings.port < 65536:
+            raise Rejected("The settings name no mail server", code="LOCAL")
+        settings = msgspec.structs.replace(settings, host=host)
         connection = await self._open(settings)
         try:
             async with asyncio.timeout(LOGIN_MS_MAX / 1000):
@@ -77,6 +83,10 @@ class ImapProvider:
 
     async def probe(self, settings: ServerSettings) -> None:
         """Only see whether a server answers, without logging in. Raises: as `connect`."""
+        host = settings.host.strip().rstrip(".")
+        if not host or not 0 < settings.port < 65536:
+            raise Rejected("The settings name no mail server", code="LOCAL")
+        settings = msgspec.structs.replace(settings, host=host)
         connection = await self._open(settings)
         connection.fail(Transient("It was only a probe", code="CLOSED"))
 
@@ -97,9 +107,7 @@ class ImapProvider:
 
     async def _resolve(self, settings: ServerSettings) -> list[str]:
         loop = asyncio.get_running_loop()
-        host = settings.host.strip().rstrip(".")
-        if not host or not 0 < settings.port < 65536:
-            raise Rejected("The settings name no mail server", code="LOCAL")
+        host = settings.host
         try:
             async with asyncio.timeout(CONNECT_MS_MAX / 1000):
                 found = await loop.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)

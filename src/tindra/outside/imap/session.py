@@ -50,6 +50,7 @@ from tindra.wire.imap.response import (
     read_copy_uid,
 )
 from tindra.wire.imap.seqset import (
+    UID_MAX,
     UidRange,
     compact_uids,
     count_uids,
@@ -61,6 +62,8 @@ from tindra.wire.imap.utf7 import decode_mailbox, is_faithful
 
 KNOWN_RANGES_MAX: Final = 100
 """Ranges of known UIDs told with QRESYNC: it only saves the server work, and lines have limits."""
+EVENTS_PER_CALL_MAX: Final = 8_000_000
+"""Untagged answers to one call: twice the flags of the largest mailbox that we can list."""
 
 
 class ImapSession:
@@ -72,6 +75,7 @@ class ImapSession:
         "_exists",
         "_expected",
         "_has_modseq",
+        "_heard",
         "_is_idle_refused",
         "_is_news",
         "_listener",
@@ -87,9 +91,11 @@ class ImapSession:
     def __init__(self, connection: ImapConnection, quirks: Quirks) -> None:
         self._connection = connection
         self._quirks = quirks
-        self._capabilities = connection.machine.capabilities - quirks.lies
+        told = connection.machine.capabilities
+        self._capabilities = told - quirks.lies if quirks.lies else told  # the same set is shared
         self._lock = asyncio.Lock()
         self._turn_number = 0
+        self._heard = 0
         self._raw_names: dict[str, bytes] = {}  # only names that do not survive the round trip
         self._selected: str | None = None
         self._exists = 0
@@ -172,8 +178,7 @@ class ImapSession:
         """Select `name`, with QRESYNC when `known` is given and the server can."""
         facts = None
         if known is not None and self.is_qresync_on and known.highest_modseq > 0:
-            uids = known.uids if len(known.uids) <= KNOWN_RANGES_MAX else []
-            facts = (known.uid_validity, known.highest_modseq, uids)
+            facts = (known.uid_validity, known.highest_modseq, _tell_known(known.uids))
         answer = SelectAnswer()
         async with self._turn(answer.take):
             command = verbs.select(self._mailbox(name), condstore=self._can_modseq(), known=facts)
@@ -321,6 +326,10 @@ class ImapSession:
         """UID MOVE, or copy and expunge exactly these."""
         if "MOVE" in self._capabilities or "IMAP4REV2" in self._capabilities:
             return await self._transfer(verbs.uid_move, uids, target, "move messages")
+        async with self._turn():
+            self._check_selected()
+            if not self._can_uidplus():
+                await self._check_marked(compact_uids(uids))  # before there are two copies
         moved = await self.copy(uids, target)
         await self.expunge(uids)
         return moved
@@ -355,17 +364,21 @@ class ImapSession:
         ranges = compact_uids(uids)
         async with self._turn():
             await self._store(ranges, ["\\Deleted"], [])
-            if "UIDPLUS" in self._capabilities or "IMAP4REV2" in self._capabilities:
+            if self._can_uidplus():
                 for piece in split_ranges(ranges):
                     await self._run(verbs.uid_expunge(piece), "delete messages")
                 return
-            marked = await self._search(verbs.uid_search(flag="DELETED"))
-            if marked is None or not all(has_uid(ranges, uid) for uid in marked):
-                raise Rejected(
-                    "The mail server cannot delete single messages, and others are marked too",
-                    code="NOUIDPLUS",
-                )
+            await self._check_marked(ranges)
             await self._run(verbs.EXPUNGE, "delete messages")
+
+    async def _check_marked(self, ranges: Sequence[UidRange]) -> None:
+        """That a plain EXPUNGE would delete none but these. Raises: Rejected: NOUIDPLUS."""
+        marked = await self._search(verbs.uid_search(flag="DELETED"))
+        if marked is None or not all(has_uid(ranges, uid) for uid in marked):
+            raise Rejected(
+                "The mail server cannot delete single messages, and others are marked too",
+                code="NOUIDPLUS",
+            )
 
     async def append(
         self, name: str, raw: bytes, flags: Sequence[str], internal_date_ms: int | None
@@ -446,6 +459,8 @@ class ImapSession:
         """One verb at a time, on a quiet line, with `listener` hearing what the server tells."""
         async with self._lock:
             self._turn_number += 1
+            self._heard = 0
+            self._listener = None  # of a fetch that was given up: it would pause the reader again
             await self._connection.settle()
             self._listener = listener
             try:
@@ -465,7 +480,13 @@ class ImapSession:
         return status
 
     def _take(self, event: Event) -> None:
-        """Every untagged event: to the listener, and into what we know of the mailbox."""
+        """Every untagged event: to the listener, and into what we know of the mailbox.
+
+        Raises: RemoteProtocolError: more than one call can mean; ends the connection.
+        """
+        self._heard += 1
+        if self._heard > EVENTS_PER_CALL_MAX:
+            raise RemoteProtocolError("untagged answers without end")
         if self._listener is not None:
             self._listener(event)
         if isinstance(event, Exists):
@@ -507,6 +528,9 @@ class ImapSession:
         if self._selected is None:
             raise Rejected("No mailbox is open on this connection", code="LOCAL")
 
+    def _can_uidplus(self) -> bool:
+        return "UIDPLUS" in self._capabilities or "IMAP4REV2" in self._capabilities
+
     def _can_modseq(self) -> bool:
         return "CONDSTORE" in self._capabilities or "QRESYNC" in self._capabilities
 
@@ -532,6 +556,14 @@ class ImapSession:
         self._selected = None
         if "UNSELECT" in self._capabilities or "IMAP4REV2" in self._capabilities:
             await self._run(verbs.UNSELECT, f"close {name}")
+
+
+def _tell_known(uids: list[UidRange]) -> list[UidRange]:
+    """The known UIDs and all that may have come since: of others the server would tell nothing."""
+    ranges = merge_ranges(uids)
+    if not ranges or len(ranges) >= KNOWN_RANGES_MAX or ranges[-1][1] >= UID_MAX - 1:
+        return []
+    return merge_ranges([*ranges, (ranges[-1][1] + 1, UID_MAX - 1)])  # UID_MAX is "*": not here
 
 
 def _is_selectable(item: ListItem) -> bool:

@@ -66,20 +66,31 @@ def _texts(values: Sequence[str]) -> Any:
 class SqliteReader:
     """A consistent view of one account, within the SQL transaction that `conn` is in."""
 
-    def __init__(self, conn: StoreConnection, account_id: AccountId) -> None:
+    def __init__(
+        self,
+        conn: StoreConnection,
+        account_id: AccountId,
+        states: dict[AccountId, Mapping[str, ModSeq]] | None = None,
+    ) -> None:
+        """`states`: what was read of states on the same snapshot, shared by its readers."""
         self.account_id = account_id
+        self._states = states
         self._conn = conn
         self._run: Callable[..., Any] = conn.execute
 
     # -- states and changes -----------------------------------------------------------------------
     async def load_states(self) -> Mapping[str, ModSeq]:
         """State of every type that ever changed."""
-        return dict(
-            self._run(
+        known = None if self._states is None else self._states.get(self.account_id)
+        if known is None:
+            rows = self._run(
                 "SELECT type_name, modseq FROM type_state WHERE account_id = ?",
                 (self.account_id,),
             )
-        )
+            known = dict(rows)
+            if self._states is not None:
+                self._states[self.account_id] = known
+        return known
 
     async def load_floor(self) -> ModSeq:
         """The change log answers only for states at or above this."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -59,6 +59,10 @@ class SqliteStore:
         self._search_thread = ThreadPoolExecutor(1, "store-search")
         self._data_version = -1
         self._seen: dict[AccountId, ModSeq] = {}
+        self._loop = asyncio.get_running_loop()
+        self._is_held = False
+        self._states: dict[AccountId, Mapping[str, ModSeq]] = {}
+        """States read on the loop's shared snapshot."""
         self.secret_rows = SqliteSecretRows(self)
         self.on_commit: Callable[[CommitInfo], None] | None = None
         """Called on the loop for every commit, even one whose caller was cancelled."""
@@ -116,7 +120,8 @@ class SqliteStore:
         """Run `fn` on a consistent view. Raises: Unavailable; whatever `fn` raises."""
 
         def run(conn: StoreConnection) -> T:
-            return drive(fn(SqliteReader(conn, account_id)), "read")
+            states = None if is_long else self._states
+            return drive(fn(SqliteReader(conn, account_id, states)), "read")
 
         return await self.run_read(run, is_long=is_long)
 
@@ -175,6 +180,7 @@ class SqliteStore:
     async def poll_changes(self) -> list[CommitInfo]:
         """Commits made by other processes since the last call, as far as their accounts live."""
         conn = self._need_loop_conn()
+        self._release()
         with unavailable():
             version = self._read_data_version(conn)
             if version == self._data_version:
@@ -194,6 +200,7 @@ class SqliteStore:
         while self._idle_readers:
             self._idle_readers.pop().close()
         if self._loop_conn is not None:
+            self._release()
             self._loop_conn.close()
             self._loop_conn = None
         if self._search_conn is not None:
@@ -224,9 +231,31 @@ class SqliteStore:
     async def run_read(self, fn: Callable[[StoreConnection], T], *, is_long: bool = False) -> T:
         """Run plain statements on a snapshot: on the loop, or on a reader thread if `is_long`."""
         if not is_long:
-            return _snapshot(self._need_loop_conn(), fn)
+            return self._read_now(fn)
         self._need_loop_conn()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_long, fn)
+
+    def _read_now(self, fn: Callable[[StoreConnection], T]) -> T:
+        """Read on the loop. All reads of one step of the loop share a snapshot, and what was read
+        of states: a request of six method calls is one transaction, not six."""
+        conn = self._need_loop_conn()
+        try:
+            if not self._is_held:
+                conn.execute("BEGIN")
+                self._is_held = True
+                # Before anyone who waits for a commit runs again: they queue up behind it.
+                self._loop.call_soon(self._release)
+            return fn(conn)
+        except apsw.Error as error:
+            self._release()
+            raise as_unavailable(error) from error
+
+    def _release(self) -> None:
+        """End the shared snapshot."""
+        if self._is_held and self._loop_conn is not None:
+            self._is_held = False
+            self._states.clear()
+            self._loop_conn.execute("COMMIT")
 
     def _run_long(self, fn: Callable[[StoreConnection], T]) -> T:
         conn = self._idle_readers.pop()

@@ -1,9 +1,10 @@
-"""Makes the HTML of a message safe to show: an allow-list of elements, attributes, styles and URLs.
+"""Makes the HTML of a message safe to show: allow-lists of elements, attributes, styles and URLs.
 
-The result is a fixed point: cleaning it again changes nothing, so a browser that parses it sees what
-was checked here. A document that never settles, or whose tree would cost too much, is shown as text.
-Nothing may rewrite the result afterwards. Invariants: no script, form, frame, foreign content (SVG,
-MathML), event handler, id or style sheet; no address is loaded that the caller did not allow.
+The result is a fixed point: cleaning it again changes nothing, so a browser that parses it sees
+what was checked here. A document that never settles, or whose tree would cost too much, is shown
+as text. Nothing may rewrite the result afterwards. Invariants: no script, form, frame, foreign
+content (SVG, MathML), event handler, id or style sheet; no address is loaded that the caller did
+not allow.
 Source: RFC 8621 s9.3
 """
 
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 import nh3
 
-from tindra.wire.html.style import PROPERTIES, filter_style
+from tindra.wire.html.style import PROPERTIES, escape_css_url, filter_style
 from tindra.wire.html.tokens import is_affordable, iter_tags, strip_tags, without_surrogates
 
 POLICY_VERSION = 1
@@ -167,11 +168,12 @@ class _Rules:
         self.allow_remote = allow_remote
         self.blocked = 0
         self.issued: set[str] = set()
+        self.styles: dict[str, str] = {}
 
     def filter_attribute(self, tag: str, attribute: str, value: str) -> str | None:
         """The value an attribute gets, None to remove it."""
         if attribute == "style":
-            return filter_style(value, self.rewrite_url) or None
+            return self._filter_style(value) or None
         if attribute == "href":
             link = value.translate(_BLANKS).strip()
             return link if tag == "a" and _LINK.match(link) else None
@@ -197,6 +199,26 @@ class _Rules:
                 return None
             return "https:" + url if url.startswith("//") else url if ":" in url[:6] else None
         return url if _IMAGE_DATA.fullmatch(url) else None
+
+    def _filter_style(self, style: str) -> str:
+        """Newsletters repeat a few styles hundreds of times."""
+        known = self.styles.get(style)
+        if known is not None:
+            return known
+        count = self.blocked, len(self.issued)
+        result = filter_style(style, self._rewrite_css_url)
+        if (self.blocked, len(self.issued)) == count:
+            self.styles[style] = result
+        return result
+
+    def _rewrite_css_url(self, value: str) -> str | None:
+        url = self.rewrite_url(value)
+        if url is None:
+            return None
+        escaped = escape_css_url(url)
+        if url in self.issued:
+            self.issued.add(escaped)
+        return escaped
 
     def _rewrite_srcset(self, value: str) -> str | None:
         candidates = [candidate.split() for candidate in value.split(",")]

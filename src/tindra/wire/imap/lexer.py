@@ -1,8 +1,9 @@
 """Bytes to logical IMAP lines to nested tokens, for both ends of a connection; no meaning, no I/O.
 
-A *logical line* (RFC 9051 s2.2, s4.3) is text up to CRLF, and when that text ends in `{n}` also the
-next n octets (a literal) and the text after them, and so on. `LineReader` cuts logical lines out of
-whatever chunks arrive; `parse_tokens` turns one into nested lists. Typed readers sit on top.
+A *logical line* (RFC 9051 s2.2, RFC 9051 s4.3) is text up to CRLF, and when that text ends in
+`{n}` also the next n octets (a literal) and the text after them, and so on. `LineReader` cuts
+logical lines out of whatever chunks arrive; `parse_tokens` turns one into nested lists. Typed
+readers sit on top.
 
     reader = LineReader("server")            # or "client"
     reader.feed(chunk)
@@ -34,7 +35,7 @@ import msgspec
 
 from tindra.wire.imap.errors import LocalProtocolError, RemoteProtocolError
 
-Token: TypeAlias = "str | bytes | list[Token] | None"  # noqa: S105 - no secret
+Token: TypeAlias = "str | bytes | list[Token] | None"
 """One parsed item: atom, string, list, NIL. See the module docstring."""
 
 LINE_BYTES_MAX: Final = 32 * 1024 * 1024

@@ -139,9 +139,10 @@ class _Scanner:
             if self.is_in_group:
                 self._end_group()
         elif mark == "<":
+            names, self.words = self.words, []
             if self.angle is not None:
-                self._end_address()
-            self.name_words, self.words = self.words, []
+                self._end_address()  # a comma is missing
+            self.name_words = names
             self.angle = self._take_angle()
         elif mark == ":" and self._is_group_start():
             self._end_group()

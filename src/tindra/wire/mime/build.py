@@ -48,7 +48,7 @@ __all__ = [
     "build_message",
 ]
 
-DEPTH_MAX = 100
+DEPTH_MAX = 50
 """Multiparts inside each other, as in parsing."""
 BOUNDARY_TRIES_MAX = 16
 """Boundaries asked for before giving up; two in a row that collide are already a broken source."""

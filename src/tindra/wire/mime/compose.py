@@ -208,18 +208,19 @@ def _ascii_url(name: str, url: str) -> str:
 
 def _is_plain(word: str) -> bool:
     """Whether a word of text can stand as it is, and is read back as it is."""
-    return word.isascii() and "=?" not in word and "\t" not in word and len(word) < _WORD_CHARS_MAX
+    return word.isascii() and "=?" not in word and len(word) < _WORD_CHARS_MAX
 
 
 def _text_pieces(name: str, text: str) -> Iterator[str]:
     """Plain words, and one run of encoded words from the first to the last that needs it.
 
-    White space at the ends would be lost, so there it is encoded too.
+    White space at the ends would be lost, so there it is encoded too. A tab becomes a space, since
+    readers drop it from encoded words.
     """
     _check_text(name, text)
     if not text:
         return
-    words = text.split(" ")
+    words = text.replace("\t", " ").split(" ")
     odd = [at for at, word in enumerate(words) if not _is_plain(word)]
     if not words[0]:
         odd.insert(0, 0)
@@ -274,9 +275,9 @@ def _group_pieces(name: str, groups: Iterable[Group]) -> list[str]:
 def _one_address(name: str, address: Address) -> list[str]:
     email = address.email
     pieces = _phrase_pieces(name, address.name or "")
+    _check_text(name, email)
     if _ADDR_SPEC.fullmatch(email):
         return [*pieces, f" <{email}>"] if pieces else [f" {email}"]
-    _check_text(name, email)
     if "@" in email or (pieces and email and not _LONE_WORD.fullmatch(email)):
         raise ValueError(f"{name}: {email!r} is not an address")
     if pieces:
@@ -288,7 +289,7 @@ def _one_address(name: str, address: Address) -> list[str]:
 def _phrase_pieces(name: str, text: str) -> list[str]:
     """A display name as atoms, a quoted string or encoded words, whichever is plainest."""
     _check_text(name, text)
-    text = text.strip()
+    text = text.replace("\t", " ").strip()
     if not text:
         return []
     if not all(map(_is_plain, text.split(" "))):

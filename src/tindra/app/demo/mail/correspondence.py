@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from tindra.app.demo.letterpress import (
+from tindra.app.demo.mail.letterpress import (
     Part,
     encode_text_header,
     file_part,
@@ -25,9 +25,9 @@ from tindra.app.demo.letterpress import (
     multipart,
     text_part,
 )
-from tindra.app.demo.pages import render_letter
-from tindra.app.demo.paper import MEDIA_TYPES, make_document
-from tindra.app.demo.posting import (
+from tindra.app.demo.mail.pages import render_letter
+from tindra.app.demo.mail.paper import MEDIA_TYPES, make_document
+from tindra.app.demo.mail.posting import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
@@ -39,7 +39,7 @@ from tindra.app.demo.posting import (
     write_address,
     write_message,
 )
-from tindra.app.demo.story import (
+from tindra.app.demo.mail.story import (
     OWNER_ADDRESS,
     OWNER_KEY,
     Attachment,

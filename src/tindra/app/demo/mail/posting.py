@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from tindra.app.demo.dice import Dice
-from tindra.app.demo.letterpress import (
+from tindra.app.demo.mail.dice import Dice
+from tindra.app.demo.mail.letterpress import (
     Part,
     encode_address,
     encode_message,
@@ -20,7 +20,7 @@ from tindra.app.demo.letterpress import (
     join_addresses,
     join_ids,
 )
-from tindra.app.demo.story import OWNER_ADDRESS, Person, Story
+from tindra.app.demo.mail.story import OWNER_ADDRESS, Person, Story
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS

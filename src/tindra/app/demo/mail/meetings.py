@@ -10,14 +10,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from tindra.app.demo.letterpress import (
+from tindra.app.demo.mail.letterpress import (
     Part,
     encode_base64_lines,
     encode_text_header,
     multipart,
     text_part,
 )
-from tindra.app.demo.posting import (
+from tindra.app.demo.mail.posting import (
     DAY_MS,
     HOME_ZONE_MINUTES,
     HOUR_MS,
@@ -29,7 +29,7 @@ from tindra.app.demo.posting import (
     write_address,
     write_message,
 )
-from tindra.app.demo.story import OWNER_KEY, Block, Person
+from tindra.app.demo.mail.story import OWNER_KEY, Block, Person
 
 Method = Literal["REQUEST", "CANCEL", "REPLY"]
 _LINE_OCTETS: Final = 74

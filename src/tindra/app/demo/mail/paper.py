@@ -11,7 +11,7 @@ import zipfile
 from html import escape
 from typing import Final
 
-from tindra.app.demo.paint import draw_landscape
+from tindra.app.demo.mail.paint import draw_landscape
 
 _ZIP_DATE: Final = (2020, 1, 1, 0, 0, 0)
 _XML: Final = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'

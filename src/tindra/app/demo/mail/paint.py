@@ -12,7 +12,7 @@ import zlib
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from tindra.app.demo.dice import Dice, seeded_dice
+from tindra.app.demo.mail.dice import Dice, seeded_dice
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -40,12 +40,12 @@ def encode_png(width: int, height: int, palette: list[Colour], rows: bytes) -> b
     lines = b"".join(b"\0" + rows[y * width : (y + 1) * width] for y in range(height))
     head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     colours = b"".join(bytes(colour) for colour in palette)
-    chunks = ((b"IHDR", head), (b"PLTE", colours), (b"IDAT", zlib.compress(lines, 9)))
+    chunks = ((b"IHDR", head), (b"PLTE", colours), (b"IDAT", zlib.compress(lines, 6)))
     body = b"".join(_chunk(kind, data) for kind, data in (*chunks, (b"IEND", b"")))
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def draw_landscape(subject: str, width: int = 480, height: int = 300) -> bytes:
     """Sky, sun and three rows of hills; the same `subject` is always the same view."""
     dice = seeded_dice(0, "landscape", subject)

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tindra.app.demo.correspondence import (
+from tindra.app.demo.mail.correspondence import (
     is_person_address,
     make_answer,
     make_conversation,
@@ -20,21 +20,23 @@ from tindra.app.demo.correspondence import (
     make_opening,
     read_asked,
 )
-from tindra.app.demo.dice import seeded_dice
-from tindra.app.demo.machines import (
+from tindra.app.demo.mail.dice import seeded_dice
+from tindra.app.demo.mail.machines import (
     issue_number,
     make_bounce,
     make_junk,
     make_newsletter,
     make_notice,
 )
-from tindra.app.demo.meetings import make_meeting
-from tindra.app.demo.posting import DAY_MS, DemoMessage, Desk, settle_clock
-from tindra.app.demo.story import OWNER_ADDRESS, POST_OFFICE_KEY, Block, Person, load_story
+from tindra.app.demo.mail.meetings import make_meeting
+from tindra.app.demo.mail.posting import DAY_MS, DemoMessage, Desk, settle_clock
+from tindra.app.demo.mail.story import OWNER_ADDRESS, POST_OFFICE_KEY, Block, Person, load_story
 
 MAILBOX_MESSAGES_DEFAULT: Final = 600
 MAILBOX_DAYS: Final = 730
 """How far back the mailbox reaches."""
+REPEAT_DAYS_MIN: Final = 10
+"""A text that is used again is at least so old."""
 FOLDERS: Final = (
     "INBOX",
     "Archive",
@@ -98,7 +100,7 @@ def next_arrival(seed: int, step: int, now_ms: int, recent: Sequence[DemoMessage
     desk = _desk(seed, now_ms, "arrival", step)
     story, dice = desk.story, desk.dice
     kind = dice.choice(_ARRIVALS)
-    if kind == "answer" and (message := _answer_something(desk, recent)) is not None:
+    if kind == "answer" and (message := _answer_something(desk, step, recent)) is not None:
         return message
     if kind == "newsletter":
         message = make_newsletter(desk, story.newsletters[step % len(story.newsletters)], now_ms)
@@ -109,7 +111,7 @@ def next_arrival(seed: int, step: int, now_ms: int, recent: Sequence[DemoMessage
         incoming = [b for b in (*story.threads, *story.letters) if b.entries[0].heading != "alex"]
         message = make_opening(desk, dice.choice(incoming))
     else:
-        subject, text = dice.choice(story.notes)
+        subject, text = story.notes[step % len(story.notes)]
         message = make_note(desk, dice.choice(_english_writers(desk)), subject, text, now_ms)
     return msgspec.structs.replace(message, flags=(), folder="INBOX", internal_date_ms=now_ms)
 
@@ -179,7 +181,8 @@ class _Maker:
         blocks = desk.story.notices
         block = blocks[unit % len(blocks)]
         entry = block.entries[unit // len(blocks) % len(block.entries)]
-        return [make_notice(desk, block, entry, self._any_moment(desk))]
+        is_repeat = unit >= len(blocks) * len(block.entries)
+        return [make_notice(desk, block, entry, self._any_moment(desk, is_repeat=is_repeat))]
 
     def _make_newsletter(self, desk: Desk, unit: int) -> list[DemoMessage]:
         block = desk.story.newsletters[unit % len(desk.story.newsletters)]
@@ -196,7 +199,8 @@ class _Maker:
         subject, text = desk.story.notes[unit % len(desk.story.notes)]
         writers = _english_writers(desk)
         writer = writers[(unit * 7 + unit // len(desk.story.notes)) % len(writers)]
-        return [make_note(desk, writer, subject, text, self._any_moment(desk))]
+        time_ms = self._any_moment(desk, is_repeat=unit >= len(desk.story.notes))
+        return [make_note(desk, writer, subject, text, time_ms)]
 
     def _make_meeting(self, desk: Desk, unit: int) -> list[DemoMessage]:
         block = desk.story.meetings[unit % len(desk.story.meetings)]
@@ -213,10 +217,17 @@ class _Maker:
         time_ms = self._now_ms - int(desk.dice.uniform(0.1, 12) * DAY_MS)
         return [make_draft(desk, desk.story.drafts[unit], time_ms)]
 
-    def _any_moment(self, desk: Desk) -> int:
-        """Half of a mailbox is from the last weeks, the rest thins out towards the past."""
+    def _any_moment(self, desk: Desk, *, is_repeat: bool = False) -> int:
+        """Half of a mailbox is from the last weeks, the rest thins out towards the past.
+
+        Args:
+            is_repeat: much the same text has been used: this one is older, and out of sight.
+        """
         lot = desk.dice.random()
-        days = desk.dice.uniform(0, 14 if lot < 0.4 else 90 if lot < 0.65 else MAILBOX_DAYS - 1)
+        reach = 14 if lot < 0.4 else 90 if lot < 0.65 else MAILBOX_DAYS - 1
+        days = desk.dice.uniform(REPEAT_DAYS_MIN, MAILBOX_DAYS - 1)
+        if not is_repeat:
+            days = desk.dice.uniform(0, reach)
         return settle_clock(desk, self._now_ms - int(days * DAY_MS))
 
 
@@ -229,13 +240,15 @@ def _english_writers(desk: Desk) -> list[Person]:
     return [p for p in desk.story.correspondents() if p.charset in ("utf-8", "us-ascii")]
 
 
-def _answer_something(desk: Desk, recent: Sequence[DemoMessage]) -> DemoMessage | None:
+def _answer_something(desk: Desk, step: int, recent: Sequence[DemoMessage]) -> DemoMessage | None:
+    """A second thought of somebody, in a conversation that is in English as the thoughts are."""
+    thoughts = desk.story.replies["more"]
     newest = list(recent[-_ANSWERABLE_MESSAGES:])
     desk.dice.shuffle(newest)
     for message in newest:
         asked = read_asked(message.raw)
         writer = desk.story.person_at(asked.sender)
-        if writer is not None and is_person_address(desk, writer.address) and asked.message_id:
-            text = desk.dice.choice(desk.story.replies["more"])
-            return make_answer(desk, writer, message.raw, text)
+        is_open = bool(asked.message_id) and asked.text.isascii()
+        if writer is not None and is_person_address(desk, writer.address) and is_open:
+            return make_answer(desk, writer, message.raw, thoughts[step % len(thoughts)])
     return None

@@ -33,8 +33,9 @@ class NewsletterIssue(msgspec.Struct, frozen=True):
     links: tuple[str, str, str]
     """Words for: read on, unsubscribe, why you get this."""
     unsubscribe_url: str
-    is_counting_readers: bool
-    """Whether a picture of one pixel tells the sender who opened it."""
+    picture_id: str | None
+    """Content-ID of the lead picture; None: it lies on the web, and so does a picture of one pixel
+    that tells the sender who opened the mail."""
 
 
 def render_letter(text: str, signature: Sequence[str], quotes: Sequence[tuple[str, str]]) -> str:
@@ -55,6 +56,7 @@ def render_newsletter(issue: NewsletterIssue) -> str:
     lead, *others = issue.stories
     base = f"https://{issue.site}/issues/{issue.number}"
     images = f"https://images.{issue.site}/{issue.number}"
+    picture = f"cid:{issue.picture_id}" if issue.picture_id else f"{images}/lead.jpg"
     read_on, leave, why = map(escape, issue.links)
     rows = [
         _row(
@@ -64,7 +66,7 @@ def render_newsletter(issue: NewsletterIssue) -> str:
             f"{escape(issue.tagline)} · No. {issue.number}</i>"
         ),
         _row(
-            f'<img src="{images}/lead.jpg" width="536" alt="{escape(lead[0])}" border="0">'
+            f'<img src="{picture}" width="536" alt="{escape(lead[0])}" border="0">'
             f'<h1 style="font-size:26px;line-height:1.25;margin:18px 0 8px">{escape(lead[0])}</h1>'
             f'{_paragraphs(lead[1])}<a href="{base}/1" style="color:#{issue.accent}">{read_on}</a>'
         ),
@@ -83,7 +85,7 @@ def render_newsletter(issue: NewsletterIssue) -> str:
             f'<a href="{escape(issue.unsubscribe_url)}" style="color:#8a857b">{leave}</a></span>'
         )
     )
-    if issue.is_counting_readers:
+    if issue.picture_id is None:
         rows.append(f'<img src="{images}/open.gif?r=1" width="1" height="1" alt="">')
     preheader = f'<div style="display:none;max-height:0">{escape(lead[1][:110])}</div>'
     return _sheet("#f4f1ea", _FONT, issue.accent, preheader, "".join(rows))
@@ -98,11 +100,11 @@ def render_notice(
         f'<td style="padding:4px 0"><b>{escape(value)}</b></td></tr>'
         for label, value in rows
     )
-    body = (
-        _row(f'<span style="color:#{accent};font-weight:bold">{escape(service)}</span>')
-        + _row(f'<h1 style="font-size:20px;margin:0 0 10px">{escape(subject)}</h1>')
-        + _row(_paragraphs(text))
-        + (_row(f'<table cellpadding="0" cellspacing="0">{cells}</table>') if cells else "")
+    table = f'<table cellpadding="0" cellspacing="0">{cells}</table>' if cells else ""
+    body = _row(
+        f'<span style="color:#{accent};font-weight:bold">{escape(service)}</span>'
+        f'<h1 style="font-size:20px;margin:16px 0 12px">{escape(subject)}</h1>'
+        f"{_paragraphs(text)}{table}"
     )
     return _sheet("#eef0f2", _SANS, accent, "", body)
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from tindra.app.demo.dice import Dice
+from tindra.app.demo.mail.dice import Dice
 
 OWNER_KEY: Final = "alex"
 """Whose mailbox it is."""
@@ -152,7 +152,7 @@ def load_story() -> Story:
 
 
 def _lines(name: str, *, keep_blank: bool = False) -> Iterator[str]:
-    source = resources.files("tindra.app.demo").joinpath("texts", f"{name}.txt")
+    source = resources.files("tindra.app.demo.mail").joinpath("texts", f"{name}.txt")
     for line in source.read_text("utf-8").splitlines():
         if not line.startswith("#") and (keep_blank or line.strip()):
             yield line.rstrip()

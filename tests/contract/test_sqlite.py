@@ -1,0 +1,470 @@
+"""What only a database in files can show: crashes, full disks, other processes, other schemas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tests.contract.stores import (
+    ACCOUNT,
+    INBOX,
+    OTHER,
+    Draft,
+    Stores,
+    content_of,
+    deliver,
+    make_email,
+    open_sqlite,
+    open_stores,
+    put_mailboxes,
+)
+from tests.contract.test_search import fill, find, index_all
+from tindra.base.ids import ModSeq
+from tindra.core.errors import MethodError, Unavailable
+from tindra.core.ports import CommitInfo, StoreReader, StoreTx
+from tindra.model.mail import EmailCondition, EmailQuery, EmailSort
+from tindra.store.sqlite import connection, reader, schema, writer
+from tindra.store.sqlite.erase import erase_account
+from tindra.store.sqlite.query import Sources, compile_query
+from tindra.store.sqlite.schema import ACCOUNT_TABLES, ForeignFile
+from tindra.store.sqlite.store import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+
+
+def _store(stores: Stores) -> SqliteStore:
+    assert isinstance(stores.store, SqliteStore)
+    return stores.store
+
+
+async def _put(tx: StoreTx, id: str, data: bytes = b"{}") -> None:
+    await tx.put_object("Thing", id, data)
+
+
+async def _ids(view: StoreReader) -> list[str]:
+    return [row.id for row in await view.load_objects("Thing", None)]
+
+
+# -- crashes --------------------------------------------------------------------------------------
+def _kill_writer(folder: Path, acknowledged: int) -> list[bytes]:
+    """What a writing process said until it was killed."""
+    command = [sys.executable, "-m", "tests.contract.crash_writer", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(acknowledged)]
+        child.send_signal(signal.SIGKILL)
+        return [*lines, *child.stdout.readlines()]
+
+
+@pytest.mark.parametrize("acknowledged", [1, 40, 150])
+async def test_every_acknowledged_write_survives_a_kill(tmp_path: Path, acknowledged: int) -> None:
+    stores = await open_stores("sqlite", tmp_path)
+    await stores.write(put_mailboxes)
+    await stores.store.close()
+    lines = _kill_writer(tmp_path, acknowledged)
+    said = dict(line.split() for line in lines if line.endswith(b"\n"))
+    assert len(said) >= acknowledged
+
+    stores = await open_sqlite(tmp_path)
+    try:
+        rows = await stores.read(lambda r: r.load_objects("Thing", None))
+        kept = {row.data: b"%d" % row.changed_modseq for row in rows}
+        assert said.items() <= kept.items(), "an acknowledged write is lost"
+        emails, _ = await stores.read(lambda r: r.query_emails(EmailQuery(), None, False))
+        assert len(emails) == len(kept), "half of a transaction is there"
+        await stores.store.check_invariants(ACCOUNT)
+        await stores.write(lambda tx: _put(tx, "after"))
+    finally:
+        await stores.store.close()
+
+
+# -- full disks -----------------------------------------------------------------------------------
+async def _write_until_full(stores: Stores) -> list[str]:
+    """Write until the store refuses; the ids that were acknowledged."""
+    done: list[str] = []
+    for number in range(500):
+        ids = [f"o{number:03}x{part}" for part in range(8)]
+        answers = await asyncio.gather(
+            *(stores.write(partial(_put, id=id, data=b"z" * 3000)) for id in ids),
+            return_exceptions=True,
+        )
+        done += [id for id, answer in zip(ids, answers, strict=True) if answer is None]
+        failures = [answer for answer in answers if answer is not None]
+        if failures:
+            assert {type(failure) for failure in failures} == {Unavailable}
+            return done
+    raise AssertionError("the disk never became full")
+
+
+async def _check_recovered(stores: Stores, done: list[str]) -> None:
+    assert await stores.read(_ids) == sorted(done), "what was refused left a trace"
+    await stores.write(lambda tx: _put(tx, "o999"))
+    assert await stores.read(_ids) == [*sorted(done), "o999"]
+    await stores.store.check_invariants(ACCOUNT)
+
+
+async def test_a_full_database_refuses_whole_transactions_and_recovers(sqlite: Stores) -> None:
+    store = _store(sqlite)
+    pages = await store.run_write(lambda conn: conn.pragma("page_count"))
+    await store.run_write(lambda conn: conn.pragma("max_page_count", pages + 30))
+    done = await _write_until_full(sqlite)
+    assert await sqlite.read(_ids) == sorted(done), "reading goes on"
+    await store.run_write(lambda conn: conn.pragma("max_page_count", 10**6))
+    await _check_recovered(sqlite, done)
+
+
+@contextlib.contextmanager
+def _small_disk(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a disk")
+async def test_a_full_disk_refuses_whole_transactions_and_recovers(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk") as folder:
+        stores = await open_stores("sqlite", folder)
+        try:
+            (folder / "ballast").write_bytes(b"b" * 600_000)
+            done = await _write_until_full(stores)
+            (folder / "ballast").unlink()
+            await _check_recovered(stores, done)
+        finally:
+            await stores.store.close()
+
+
+# -- group commit ---------------------------------------------------------------------------------
+async def _write_as_one_group(stores: Stores, count: int) -> list[Any]:
+    """Outcomes of writes that all waited for the same commit."""
+
+    async def hold(tx: StoreTx) -> None:
+        await _put(tx, "held")
+        time.sleep(0.05)  # noqa: ASYNC251 - on the writer thread, so that the others queue up
+
+    first = asyncio.ensure_future(stores.write(hold))
+    await asyncio.sleep(0)
+    rest = [stores.write(partial(_put, id=f"o{n:02}")) for n in range(count)]
+    outcomes = await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.gather(first, return_exceptions=True)
+    return outcomes
+
+
+async def test_waiting_transactions_share_one_commit(sqlite: Stores) -> None:
+    commits = 0
+
+    def count() -> bool:
+        nonlocal commits
+        commits += 1
+        return False
+
+    await _store(sqlite).run_write(lambda conn: conn.set_commit_hook(count))
+    commits = 0
+    assert await _write_as_one_group(sqlite, 20) == [None] * 20
+    assert commits == 2
+
+
+async def test_a_failed_commit_fails_its_whole_group_and_nothing_stays(sqlite: Stores) -> None:
+    store = _store(sqlite)
+    refusals = iter([False, True, False])
+    await store.run_write(lambda conn: conn.set_commit_hook(lambda: next(refusals)))
+    outcomes = await _write_as_one_group(sqlite, 7)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 7
+    assert await sqlite.read(_ids) == ["held"]
+    info = await sqlite.commit(lambda tx: _put(tx, "later"))
+    assert info.modseq == 2, "numbers of a failed commit are given again"
+
+
+async def test_a_full_queue_refuses_at_once_and_drains(
+    sqlite: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "WRITE_QUEUE_TXS_MAX", 5)
+    outcomes = await _write_as_one_group(sqlite, 20)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
+    assert 10 <= len(refused) < 20
+    await sqlite.write(lambda tx: _put(tx, "later"))
+    assert len(await sqlite.read(_ids)) == 1 + 1 + 20 - len(refused)
+
+
+async def test_a_commit_is_on_disk_when_it_returns(sqlite: Stores) -> None:
+    def look(conn: apsw.Connection) -> tuple[Any, Any]:
+        return conn.pragma("journal_mode"), conn.pragma("synchronous")
+
+    assert await _store(sqlite).run_write(look) == ("wal", 2)
+
+
+async def test_writing_waits_for_another_process_only_so_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
+    stores = await open_stores("sqlite", tmp_path)
+    other = apsw.Connection(str(tmp_path / "tindra.db"))
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="BusyError"):
+            await stores.write(lambda tx: _put(tx, "o1"))
+        assert await stores.read(_ids) == [], "reading does not wait"
+        other.execute("ROLLBACK")
+        await stores.write(lambda tx: _put(tx, "o1"))
+    finally:
+        other.close()
+        await stores.store.close()
+
+
+async def test_an_index_commit_does_not_hold_up_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
+    stores = await open_stores("sqlite", tmp_path)
+    other = apsw.Connection(str(tmp_path / "search.db"))
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        await stores.write(lambda tx: _put(tx, "o1"))
+        assert await stores.read(_ids) == ["o1"]
+    finally:
+        other.close()
+        await stores.store.close()
+
+
+# -- other processes ------------------------------------------------------------------------------
+async def test_what_another_process_wrote_is_noticed(tmp_path: Path) -> None:
+    mine = await open_stores("sqlite", tmp_path)
+    other = await open_sqlite(tmp_path)
+    try:
+        await mine.write(lambda tx: _put(tx, "o1"))
+        assert await mine.store.poll_changes() == [], "one's own commits are no news"
+        assert await other.store.poll_changes() == [
+            CommitInfo(ACCOUNT, ModSeq(1), {"Thing": ModSeq(1)})
+        ]
+        await other.write(lambda tx: _put(tx, "o2"))
+        await mine.write(lambda tx: _put(tx, "o3"))
+        await mine.write(lambda tx: _put(tx, "o4"), OTHER)
+        (info,) = await mine.store.poll_changes()
+        assert (info.account_id, info.modseq) == (ACCOUNT, 3), "own writes do not hide another's"
+        assert await mine.store.poll_changes() == []
+    finally:
+        await mine.store.close()
+        await other.store.close()
+
+
+# -- other schemas --------------------------------------------------------------------------------
+def _edit(path: Path, *statements: str) -> None:
+    conn = apsw.Connection(str(path))
+    for statement in statements:
+        conn.execute(statement)
+    conn.close()
+
+
+async def test_a_schema_that_is_too_new_is_refused(tmp_path: Path) -> None:
+    stores = await open_stores("sqlite", tmp_path)
+    await stores.store.close()
+    _edit(
+        tmp_path / "tindra.db",
+        "PRAGMA user_version = 99",
+        "UPDATE meta SET value = 99 WHERE key = 'compat_version'",
+    )
+    with pytest.raises(ForeignFile, match=r"schema 99, which a newer Tindra made"):
+        await open_sqlite(tmp_path)
+
+
+async def test_a_newer_schema_that_only_adds_is_opened(tmp_path: Path) -> None:
+    stores = await open_stores("sqlite", tmp_path)
+    await stores.store.close()
+    _edit(
+        tmp_path / "tindra.db",
+        "PRAGMA user_version = 99",
+        f"UPDATE meta SET value = {schema.SCHEMA_VERSION} WHERE key = 'compat_version'",
+    )
+    stores = await open_sqlite(tmp_path)
+    await stores.write(lambda tx: _put(tx, "o1"))
+    await stores.store.close()
+
+
+@pytest.mark.parametrize("content", [b"just some text, and long enough\n" * 99, None])
+async def test_a_file_of_another_program_is_refused_and_left_alone(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "tindra.db"
+    if content is None:
+        _edit(path, "CREATE TABLE notes (text)", "PRAGMA application_id = 77")
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()[100:]
+    with pytest.raises(ForeignFile):
+        await SqliteStore.open(path)
+    assert path.read_bytes()[100:] == before
+
+
+async def test_every_account_table_is_erased(tmp_path: Path) -> None:
+    stores = await open_stores("sqlite", tmp_path)
+    conn = apsw.Connection(str(tmp_path / "tindra.db"))
+    rows: Any = conn.execute(
+        "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c"
+        " WHERE m.type = 'table' AND c.pk ORDER BY m.name, c.pk"
+    )
+    keys: dict[str, list[str]] = {}
+    for table, column in rows:
+        keys.setdefault(table, []).append(column)
+    conn.close()
+    await stores.store.close()
+    of_accounts = {
+        table: tuple(columns[1:])
+        for table, columns in keys.items()
+        if columns[0] == "account_id" and table not in ("account", "erasing")
+    }
+    assert of_accounts == ACCOUNT_TABLES
+
+
+async def test_an_unfinished_erasing_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    stores = await open_stores("sqlite", tmp_path)
+    await stores.write(lambda tx: _put(tx, "o1"))
+    store = _store(stores)
+
+    class Dies:
+        """A store whose program ends after the first step."""
+
+        run_read = staticmethod(store.run_read)
+        run_search = staticmethod(store.run_search)
+        calls = 0
+
+        async def run_write(self, fn: Any) -> Any:
+            self.calls += 1
+            if self.calls > 1:
+                raise KeyboardInterrupt
+            return await store.run_write(fn)
+
+    with pytest.raises(KeyboardInterrupt):
+        await erase_account(Dies(), ACCOUNT)
+    assert await stores.read(_ids) == ["o1"]
+    await store.close()
+    stores = await open_sqlite(tmp_path)
+    assert await stores.read(_ids) == []
+    await stores.store.close()
+
+
+# -- the search file ------------------------------------------------------------------------------
+@pytest.mark.parametrize("damage", ["lost", "broken"])
+async def test_a_lost_or_broken_search_file_is_built_again(sqlite: Stores, damage: str) -> None:
+    emails = await fill(sqlite, 5)
+    assert await index_all(sqlite) == 5
+    await sqlite.store.close()
+    path = sqlite.folder / "search.db"
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(b"no database at all, but long enough to be looked at\n" * 200)
+    again = await open_sqlite(sqlite.folder)
+    try:
+        assert await find(again) == []
+        assert await index_all(again) == 5
+        assert sorted(await find(again)) == sorted(email.doc_id for email in emails)
+    finally:
+        await again.store.close()
+
+
+async def test_an_index_newer_than_the_data_is_built_again(sqlite: Stores) -> None:
+    """An older backup of the data was restored beside the index of today."""
+    await fill(sqlite, 2)
+    await sqlite.store.close()
+    backup = sqlite.folder / "backup.db"
+    shutil.copy(sqlite.folder / "tindra.db", backup)
+    later = await open_sqlite(sqlite.folder)
+    await fill(later, 4, first=10)
+    assert await index_all(later) == 6
+    await later.store.close()
+    for path in sqlite.folder.glob("tindra.db*"):
+        path.unlink()
+    shutil.move(backup, sqlite.folder / "tindra.db")
+    again = await open_sqlite(sqlite.folder)
+    try:
+        assert await index_all(again) == 2
+        await fill(again, 2, first=20)
+        assert await index_all(again) == 2
+        assert len(await find(again)) == 4
+    finally:
+        await again.store.close()
+
+
+# -- the cost of queries --------------------------------------------------------------------------
+async def _plan(store: SqliteStore, query: EmailQuery, *, is_rare: bool = True) -> str:
+    sources = Sources(lambda: None, lambda _: is_rare)
+    compiled = compile_query(ACCOUNT, query, sources)
+
+    def explain(conn: apsw.Connection) -> str:
+        params = {**compiled.params, "stop": 50}
+        rows: Any = conn.execute("EXPLAIN QUERY PLAN " + compiled.ids_sql, params)
+        return "; ".join(detail for *_, detail in rows)
+
+    return await store.run_read(explain)
+
+
+@pytest.mark.parametrize("collapse", [False, True])
+async def test_a_mailbox_is_listed_from_its_own_index_alone(sqlite: Stores, collapse: bool) -> None:
+    query = EmailQuery(EmailCondition(in_mailbox=INBOX), (), collapse)
+    plan = await _plan(_store(sqlite), query)
+    assert plan == "SEARCH d USING PRIMARY KEY (account_id=? AND mailbox_id=?)"
+
+
+@pytest.mark.parametrize(
+    ("condition", "driver"),
+    [
+        (EmailCondition(in_mailbox=INBOX, not_keyword="$seen"), "keyword=?"),
+        (EmailCondition(in_mailbox=INBOX, has_keyword="$flagged"), "keyword=?"),
+        (EmailCondition(has_attachment=True, after=5), "SEARCH e USING PRIMARY KEY (account_id=?"),
+        (EmailCondition(in_mailbox=INBOX, min_size=7), "mailbox_id=?"),
+    ],
+)
+async def test_newest_first_never_sorts(
+    sqlite: Stores, condition: EmailCondition, driver: str
+) -> None:
+    plan = await _plan(_store(sqlite), EmailQuery(condition))
+    assert driver in plan
+    assert "TEMP B-TREE" not in plan
+    assert "SCAN" not in plan
+    common = await _plan(_store(sqlite), EmailQuery(condition), is_rare=False)
+    assert "TEMP B-TREE" not in common
+
+
+async def test_a_query_that_looks_at_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STEPS_PER_TICK", 100)
+    monkeypatch.setattr(reader, "QUERY_SCAN_ROWS_MAX", 20)
+    stores = await open_stores("sqlite", tmp_path)
+    try:
+        await stores.write(put_mailboxes)
+        await stores.write(lambda tx: deliver(tx, [Draft(n, received_s=n) for n in range(5)]))
+        rows = [make_email(Draft(n, thread=f"t{n}", received_s=n)) for n in range(100, 400)]
+        await stores.write(lambda tx: tx.insert_emails([(row, content_of(row)) for row in rows]))
+        everything = EmailQuery(sort=(EmailSort("size"),))
+        with pytest.raises(MethodError, match="unsupportedFilter"):
+            await stores.read(lambda r: r.query_emails(everything, 10, False))
+        newest = EmailQuery(EmailCondition(in_mailbox=INBOX))
+        found, _ = await stores.read(lambda r: r.query_emails(newest, 3, False))
+        assert len(found) == 3
+        assert len(await stores.read(lambda r: r.load_emails([row.doc_id for row in rows]))) == 300
+    finally:
+        await stores.store.close()
