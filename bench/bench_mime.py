@@ -1,7 +1,7 @@
 """Compares the MIME parser with the standard library's on five synthetic shapes of mail.
 
-Run: python bench/bench_mime.py [rounds]. Figures are process CPU time, median of the rounds taken in
-turn; only the ratios of one run say anything about another machine.
+Run: python bench/bench_mime.py [rounds]. Figures are process CPU time, median of the rounds taken
+in turn; only the ratios of one run say anything about another machine.
 """
 
 from __future__ import annotations

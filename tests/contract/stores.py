@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from hypothesis import HealthCheck, settings
 from obstore.store import LocalStore
 
 from tindra.base.ids import AccountId, BlobId, MailboxId, ModSeq, ThreadId, UserId
@@ -39,6 +40,10 @@ from tindra.store.vault import SecretRowsOwner, Vault
 from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx
 
 T = TypeVar("T")
+ON_STORES = settings(
+    deadline=None,  # what the disk of a busy machine takes says nothing about the code
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each case has its own account
+)
 KINDS = ("memory", "sqlite")
 ACCOUNT = AccountId("a1")
 OTHER = AccountId("a2")

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -159,12 +159,16 @@ async def test_a_full_disk_refuses_whole_transactions_and_recovers(tmp_path: Pat
 async def _write_as_one_group(stores: Stores, count: int) -> list[Any]:
     """Outcomes of writes that all waited for the same commit."""
 
+    loop, is_held, is_queued = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
     async def hold(tx: StoreTx) -> None:
         await _put(tx, "held")
-        time.sleep(0.05)  # noqa: ASYNC251 - on the writer thread, so that the others queue up
+        loop.call_soon_threadsafe(is_held.set)
+        is_queued.wait()  # the writer thread stands still until the others are queued
 
     first = asyncio.ensure_future(stores.write(hold))
-    await asyncio.sleep(0)
+    await is_held.wait()
+    loop.call_soon(loop.call_soon, is_queued.set)  # one turn after the others have begun
     rest = [stores.write(partial(_put, id=f"o{n:02}")) for n in range(count)]
     outcomes = await asyncio.gather(*rest, return_exceptions=True)
     await asyncio.gather(first, return_exceptions=True)

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.stores import (
     ACCOUNT,
     INBOX,
+    ON_STORES,
     Draft,
     Stores,
     deliver,
@@ -129,7 +130,7 @@ class Story:
         )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(ON_STORES, max_examples=60)
 @given(case=CASES)
 def test_pages_from_any_state_fold_to_the_present(
     stores: Stores, runner: asyncio.Runner, case: Case

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.stores import (
@@ -16,6 +16,7 @@ from tests.contract.stores import (
     ARCHIVE,
     INBOX,
     MAILBOXES,
+    ON_STORES,
     OTHER,
     TRASH,
     Draft,
@@ -232,7 +233,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(ON_STORES, max_examples=40)
 @given(steps=STEPS, seed=st.integers(0, 2**40))
 def test_invariants_hold_after_any_program(
     stores: Stores, runner: asyncio.Runner, steps: list[Any], seed: int

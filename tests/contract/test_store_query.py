@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.stores import (
@@ -18,6 +18,7 @@ from tests.contract.stores import (
     INBOX,
     MAILBOXES,
     NOW_MS,
+    ON_STORES,
     TRASH,
     Draft,
     Stores,
@@ -203,9 +204,7 @@ CASES = st.builds(
 )
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(ON_STORES, max_examples=120)
 @given(case=CASES)
 def test_sql_answers_as_the_plain_evaluation(
     both: tuple[Stores, Stores], runner: asyncio.Runner, case: Case

@@ -122,8 +122,8 @@ async def test_the_implicit_set_gets_its_own_state_to_match(world: World) -> Non
 
 async def test_both_states_must_match_if_given(world: World) -> None:
     pair = await make_pair(world)
-    for name in ("ifInState", "ifFromInState"):
-        [[answered, error, _]] = await pair.copy(**{name: "9999"})
+    for wrong in (pair.copy(ifInState="9999"), pair.copy(ifFromInState="9999")):
+        [[answered, error, _]] = await wrong
         assert (answered, error["type"]) == ("error", "stateMismatch")
     state = (await world.call("Email/get", ids=[]))["state"]
     [[_, made, _]] = await pair.copy(ifFromInState=state, ifInState="0")

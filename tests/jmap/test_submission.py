@@ -117,7 +117,7 @@ class Sender:
         }
         return await create_email(self.world, self.drafts, **(given | properties))
 
-    async def set(self, obj: dict[str, Any], **arguments: Any) -> list[Any]:
+    async def set_submission(self, obj: dict[str, Any], **arguments: Any) -> list[Any]:
         """The responses of a create."""
         given = {"identityId": self.identity_id} | obj
         call = ["EmailSubmission/set", {"create": {"k": given}} | arguments, "0"]
@@ -126,13 +126,13 @@ class Sender:
     async def submit(self, obj: dict[str, Any] | None = None) -> str:
         """A submission that must be accepted; gives its id."""
         given = obj or {"emailId": await self.draft()}
-        [[_, made, _]] = await self.set(given)
+        [[_, made, _]] = await self.set_submission(given)
         assert made["created"], made
         return str(made["created"]["k"]["id"])
 
     async def refuse(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The SetError of a submission that must not be accepted."""
-        [[name, made, _]] = await self.set(obj)
+        [[name, made, _]] = await self.set_submission(obj)
         assert name == "EmailSubmission/set", made
         assert made["created"] is None, made
         return dict(made["notCreated"]["k"])
@@ -170,7 +170,7 @@ def sender(world: World, runner: asyncio.Runner) -> Sender:
 
 async def test_the_answer_names_what_the_server_set(sender: Sender) -> None:
     email_id = await sender.draft()
-    [[_, made, _]] = await sender.set({"emailId": email_id})
+    [[_, made, _]] = await sender.set_submission({"emailId": email_id})
     told = made["created"]["k"]
     thread_id = (await get_email(sender.world, email_id, "threadId"))["threadId"]
     waiting = {
@@ -479,7 +479,9 @@ async def test_success_updates_the_email_by_an_implicit_call(sender: Sender) -> 
         f"mailboxIds/{sent}": True,
         "keywords/$draft": None,
     }
-    responses = await sender.set({"emailId": email_id}, onSuccessUpdateEmail={"#k": patch})
+    responses = await sender.set_submission(
+        {"emailId": email_id}, onSuccessUpdateEmail={"#k": patch}
+    )
     [[_, made, first], [name, updated, second]] = responses
     assert made["created"]
     assert (name, first, second) == ("Email/set", "0", "0")
@@ -490,7 +492,9 @@ async def test_success_updates_the_email_by_an_implicit_call(sender: Sender) -> 
 
 async def test_success_destroys_the_email_and_it_is_sent_all_the_same(sender: Sender) -> None:
     email_id = await sender.draft()
-    [_, [_, destroyed, _]] = await sender.set({"emailId": email_id}, onSuccessDestroyEmail=["#k"])
+    [_, [_, destroyed, _]] = await sender.set_submission(
+        {"emailId": email_id}, onSuccessDestroyEmail=["#k"]
+    )
     assert destroyed["destroyed"] == [email_id]
     await sender.turn()
     assert b"Subject: Hi" in sender.outbox.taken[0][1]
@@ -498,7 +502,7 @@ async def test_success_destroys_the_email_and_it_is_sent_all_the_same(sender: Se
 
 async def test_failure_touches_no_email(sender: Sender) -> None:
     email_id = await sender.draft(to=[])
-    responses = await sender.set(
+    responses = await sender.set_submission(
         {"emailId": email_id},
         onSuccessUpdateEmail={"#k": {"keywords/$draft": None}},
         onSuccessDestroyEmail=["#k"],
@@ -559,7 +563,7 @@ async def test_one_email_both_patched_twice_is_patched_once_with_all(sender: Sen
     ],
 )
 async def test_wrong_arguments_send_nothing(sender: Sender, arguments: dict[str, Any]) -> None:
-    [[name, error, _]] = await sender.set({"emailId": await sender.draft()}, **arguments)
+    [[name, error, _]] = await sender.set_submission({"emailId": await sender.draft()}, **arguments)
     assert (name, error["type"]) == ("error", "invalidArguments")
     await sender.turn()
     assert sender.outbox.calls == 0
@@ -744,7 +748,9 @@ async def test_a_second_turn_leaves_alone_what_the_first_one_holds(sender: Sende
     assert sender.outbox.calls == 1
 
 
-async def test_the_truth_of_a_slow_worker_replaces_the_doubt_of_another(sender: Sender) -> None:
+async def test_the_truth_of_a_slow_worker_replaces_the_doubt_of_another(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = await sender.submit()
     other = sender.make_runner()
     whole = sender.outbox.submit
@@ -755,7 +761,7 @@ async def test_the_truth_of_a_slow_worker_replaces_the_doubt_of_another(sender: 
         assert (await sender.status(id))[1] == "uncertain"
         return replies
 
-    sender.outbox.submit = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(sender.outbox, "submit", slow)
     await sender.turn()
     assert await sender.status(id) == ("final", "final", {"unknown"})
     assert sender.outbox.calls == 1

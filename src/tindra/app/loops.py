@@ -28,6 +28,9 @@ DUE_POLL_S = 1.0
 NEWS_POLL_S = 0.5
 """How often commits of other processes (the command line) are looked for."""
 DUE_ACCOUNTS_MAX = 100
+INDEX_PAUSE_S = 0.2
+"""The index follows so far behind: one commit then holds many Emails, and their words have been
+handed over by whoever stored them. A text query does not wait for it."""
 
 
 class Loops:
@@ -86,6 +89,7 @@ class Loops:
     async def _run_index(self) -> None:
         while True:
             await self._is_fresh.wait()
+            await asyncio.sleep(INDEX_PAUSE_S)
             self._is_fresh.clear()
             while self._fresh:
                 account_id = next(iter(self._fresh))

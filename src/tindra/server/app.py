@@ -41,10 +41,7 @@ from tindra.server.streams import StreamHub
 
 EMAIL_DELIVERY = "EmailDelivery"
 """A pushed name that is no type: its state changes when mail comes in. Source: RFC 8621 s1.5"""
-_COMMON: Headers = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
+_COMMON: Headers = [(b"x-content-type-options", b"nosniff")]
 _CLIENT_GONE_STATUS = 499
 """Never sent; what the metrics say of a client that left before its answer began."""
 

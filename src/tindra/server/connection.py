@@ -21,6 +21,8 @@ HEAD_BYTES_MAX = 32 * 1024
 """A request line and all headers; browsers and proxies stop between 8 and 64 KiB."""
 HEAD_S = 20.0
 """From the connection, or the first octet of a request, to the end of its head."""
+BODY_STALL_S = 30.0
+"""A client that stops in the middle of a body that is waited for has gone."""
 DISCARD_S = 30.0
 """How long the rest of a body is read and thrown away after its answer was sent: closing at once
 would often destroy the answer on its way."""
@@ -36,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_since: float | None = None
     """When the head now awaited began; None while there is none to await."""
     _is_in_body = False
+    _body_progress_s = 0.0
     _discard_since: float | None = None
     _stalled_since: float | None = None
     _head_bytes = 0
@@ -78,12 +81,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._head_since = None
         self._is_in_body = True
+        self._body_progress_s = self.loop.time()
         self._silent_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
         self._silent_bytes = 0
+        self._body_progress_s = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -106,15 +111,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def end_if_stalled(self, now_s: float) -> None:
         """Cut a connection that waited too long for its client."""
-        if self._discard_since is None and self._is_in_body and self.cycle.response_complete:
-            self._discard_since = now_s
-        is_stalled = (
+        if (
             (self._head_since is not None and now_s - self._head_since > HEAD_S)
-            or (self._discard_since is not None and now_s - self._discard_since > DISCARD_S)
             or (self._stalled_since is not None and now_s - self._stalled_since > WRITE_STALL_S)
-        )
-        if is_stalled:
+            or (self._is_in_body and self._is_body_stalled(now_s))
+        ):
             self.transport.abort()
+
+    def _is_body_stalled(self, now_s: float) -> bool:
+        if self.cycle.response_complete:
+            if self._discard_since is None:
+                self._discard_since = now_s
+            return now_s - self._discard_since > DISCARD_S
+        # While reading is paused it is us who keep the client waiting.
+        return not self.flow.read_paused and now_s - self._body_progress_s > BODY_STALL_S
 
     # -- refusals --------------------------------------------------------------------------------
     def send_400_response(self, msg: str) -> None:

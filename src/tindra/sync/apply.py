@@ -1,33 +1,41 @@
-"""What the provider told, written into the account: messages, flags, losses, mailboxes.
+"""What the provider told, written into the account: messages, flags, losses.
 
 Each function is the body of one transaction with origin "provider". All are idempotent: telling
-the same thing twice changes nothing the second time.
+the same thing twice changes nothing the second time. Where the merge leaves local and provider
+different, an intent is left: no difference is ever silent.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
-from tindra.base.ids import AccountId, MailboxId
+from tindra.base.ids import AccountId, EmailId, MailboxId
 from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
-from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
-from tindra.sync.cursor import RemoteCursor, delete_cursor, put_cursor
+from tindra.model.mail import EmailRow, RemoteRow, encode_email_id, parse_email_id
+from tindra.sync.cursor import RemoteCursor, put_cursor
+from tindra.sync.intents import EMAIL_TOPIC, leave_intents
 from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx
-from tindra.sync.plan import MailboxPlan, make_keywords, merge_sets, split_name
-from tindra.sync.ports import RemoteMailbox, RemoteMessage
-
-_SORT_ORDER = {
-    "inbox": 1, "drafts": 2, "sent": 3, "archive": 4, "all": 5, "flagged": 6, "important": 7,
-    "junk": 8, "trash": 9,
-}  # fmt: skip
-
+from tindra.sync.plan import (
+    GHOST_LOST,
+    GHOST_MARK,
+    GHOST_UNSEEN,
+    SYSTEM_KEYWORDS,
+    find_home,
+    is_ghost,
+    make_ghost,
+    make_keywords,
+    merge_places,
+    merge_sets,
+    plan_push,
+)
+from tindra.sync.ports import RemoteMessage
 
 T = TypeVar("T")
 
@@ -55,10 +63,34 @@ class Fetched(NamedTuple):
     arrival: Arrival
     blob: BlobRow
     """With its octets where they go into the database, without where they are stored already."""
+    email_id: EmailId | None = None
+    """The Email that it is, where that is known although its octets differ."""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """As the provider told."""
+        return make_keywords(self.message.flags)
+
+
+async def load_base(mirror: MirrorReader, docs: Sequence[int]) -> dict[str, list[RemoteRow]]:
+    """Email id -> every row and ghost of it."""
+    found: dict[str, list[RemoteRow]] = defaultdict(list)
+    for row in await mirror.find_remote_by_emails(docs) if docs else ():
+        found[row.email_id].append(row)
+    return found
+
+
+def _list_docs(rows: Sequence[RemoteRow]) -> list[int]:
+    docs = (parse_email_id(row.email_id) for row in rows)
+    return list(dict.fromkeys(doc for doc in docs if doc is not None))
 
 
 async def apply_messages(
-    tx: Tx, mailbox_id: MailboxId, fetched: Sequence[Fetched], cursor: RemoteCursor
+    tx: Tx,
+    mailbox_id: MailboxId,
+    fetched: Sequence[Fetched],
+    cursor: RemoteCursor,
+    mirrored: Collection[str],
 ) -> list[tuple[EmailRow, Arrival]]:
     """Store messages of one mailbox; gives those that are new to the account.
 
@@ -67,14 +99,14 @@ async def apply_messages(
     """
     if not any(row.id == mailbox_id for row in await tx.store.load_mailboxes()):
         return []  # destroyed here meanwhile; the next look at the tree settles it
-    first: dict[str, Fetched] = {}
+    docs = await _find_known(tx, fetched)
+    fresh: dict[str, Fetched] = {}
     for item in fetched:
-        first.setdefault(item.arrival.blob_id, item)
-    known = await tx.store.find_emails_by_blob(list(first))
-    docs = {blob: doc for blob, doc in known.items() if blob in first}
-    await _join_known(tx, mailbox_id, {docs[b]: item for b, item in first.items() if b in docs})
-    fresh = [item for blob, item in first.items() if blob not in docs]
-    for item in fresh:
+        if item.arrival.blob_id not in docs:
+            fresh.setdefault(item.arrival.blob_id, item)
+    known = {docs[i.arrival.blob_id]: i for i in reversed(fetched) if i.arrival.blob_id in docs}
+    joined = await _join_known(tx, mailbox_id, known)
+    for item in fresh.values():
         await tx.put_blob(item.blob)
     now_ms = tx.clock.now_ms()
     rows = await apply_arrivals(
@@ -83,59 +115,92 @@ async def apply_messages(
             NewEmail(
                 item.arrival,
                 (mailbox_id,),
-                make_keywords(item.message.flags),
+                item.keywords,
                 item.message.internal_date_ms or item.arrival.sent_ms or now_ms,
             )
-            for item in fresh
+            for item in fresh.values()
         ],
     )
-    docs |= {row.blob_id: row.doc_id for row in rows}
-    by_doc = {row.doc_id: row.id for row in await tx.store.load_emails(list(docs.values()))}
+    docs |= {str(row.blob_id): row.doc_id for row in rows}
     await mirror_of(tx).put_remote(
         [
             RemoteRow(
                 mailbox_id,
                 item.message.uid,
-                by_doc[docs[item.arrival.blob_id]],
-                make_keywords(item.message.flags),
+                encode_email_id(docs[item.arrival.blob_id]),
+                item.keywords if item.message.has_flags else joined.get(docs[item.arrival.blob_id], ()),
                 item.message.modseq or 0,
             )
             for item in fetched
         ]
     )
     await put_cursor(tx, mailbox_id, cursor)
-    return [(row, item.arrival) for row, item in zip(rows, fresh, strict=True)]
+    twins = len(fetched) > len(fresh) + len(known)
+    await apply_intents(tx, [*known, *(row.doc_id for row in rows if twins)], mirrored)
+    return [(row, item.arrival) for row, item in zip(rows, fresh.values(), strict=True)]
 
 
-async def _join_known(tx: Tx, mailbox_id: MailboxId, items: Mapping[int, Fetched]) -> None:
-    """Emails that are here already are (also) in this Mailbox now."""
-    if not items:
-        return
+async def _find_known(tx: Tx, fetched: Sequence[Fetched]) -> dict[str, int]:
+    """blob id -> number of the Email that it is already."""
+    blobs = list(dict.fromkeys(item.arrival.blob_id for item in fetched))
+    found = await tx.store.find_emails_by_blob(blobs)
+    expected = {
+        str(item.arrival.blob_id): doc
+        for item in fetched
+        if item.email_id is not None and (doc := parse_email_id(item.email_id)) is not None
+    }
+    if expected:
+        alive = {row.doc_id for row in await tx.store.load_emails(list(expected.values()))}
+        expected = {blob: doc for blob, doc in expected.items() if doc in alive}
+    return expected | {blob: doc for blob, doc in found.items() if blob in blobs}
+
+
+async def _join_known(
+    tx: Tx, mailbox_id: MailboxId, items: dict[int, Fetched]
+) -> dict[int, tuple[str, ...]]:
+    """Emails that are here already are (also) in this Mailbox now; gives their base keywords."""
     mirror = mirror_of(tx)
-    ghosts: dict[str, list[RemoteRow]] = defaultdict(list)
-    for remote in await mirror.find_remote_by_emails(list(items)):
-        if remote.uid < 0:
-            ghosts[remote.email_id].append(remote)
+    base = await load_base(mirror, list(items))
+    agreed: dict[int, tuple[str, ...]] = {}
     updates = []
-    for row in await tx.store.load_emails(list(items)):
-        remote_keywords = make_keywords(items[row.doc_id].message.flags)
-        left = {ghost.mailbox_id for ghost in ghosts[row.id]} - {mailbox_id}
-        places = (set(row.mailbox_ids) - left) | {mailbox_id}
-        if ghosts[row.id]:
-            # It moved: what base knew at the old place is base at the new one.
-            base: tuple[str, ...] = ghosts[row.id][0].keywords
-        else:
-            base = ()
-        keywords = merge_sets(remote_keywords, base, row.keywords)
-        after = msgspec.structs.replace(row, mailbox_ids=tuple(sorted(places)), keywords=keywords)
+    for row in await tx.store.load_emails(list(items)) if items else ():
+        rows = base.get(row.id, [])
+        ghosts = [ghost for ghost in rows if is_ghost(ghost)]
+        # It moved: what was agreed at the old place is the base at the new one.
+        agreed[row.doc_id] = was = ghosts[0].keywords if ghosts else ()
+        item = items[row.doc_id]
+        now = item.keywords if item.message.has_flags else was
+        found = {r.mailbox_id for r in rows if not is_ghost(r)} | {mailbox_id}
+        after = msgspec.structs.replace(
+            row,
+            mailbox_ids=merge_places(found, rows, row.mailbox_ids),
+            keywords=merge_sets(now, was, row.keywords),
+        )
         updates.append((row, after))
-        for ghost in ghosts[row.id]:
-            await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
+        for ghost in ghosts:
+            if ghost.modseq == GHOST_LOST or find_home(ghost) == mailbox_id:
+                await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
     await tx.update_emails(updates)
+    return agreed
 
 
-async def apply_flags(tx: Tx, mailbox_id: MailboxId, messages: Sequence[RemoteMessage]) -> int:
-    """Flags as the provider has them now, merged three ways; gives how many Emails changed."""
+async def apply_intents(tx: Tx, docs: Sequence[int], mirrored: Collection[str]) -> None:
+    """Have those Emails looked at that the provider does not hold as they are here.
+
+    Args:
+        mirrored: Mailboxes that exist at the provider.
+    """
+    base = await load_base(mirror_of(tx), docs)
+    ids = frozenset(mirrored)
+    rows = await tx.store.load_emails(docs) if docs else []
+    different = [r.id for r in rows if not plan_push(r, base.get(r.id, ()), ids).is_empty]
+    await leave_intents(tx, EMAIL_TOPIC, different)
+
+
+async def apply_flags(
+    tx: Tx, mailbox_id: MailboxId, messages: Sequence[RemoteMessage], mirrored: Collection[str]
+) -> None:
+    """Flags as the provider has them now, merged three ways."""
     mirror = mirror_of(tx)
     told = {m.uid: m for m in messages if m.has_flags}
     rows = {row.uid: row for row in await mirror.load_remote(mailbox_id, sorted(told))}
@@ -144,141 +209,126 @@ async def apply_flags(tx: Tx, mailbox_id: MailboxId, messages: Sequence[RemoteMe
         for uid, row in rows.items()
         if (keywords := make_keywords(told[uid].flags)) != row.keywords
     ]
-    docs = [doc for row in moved if (doc := parse_email_id(row.email_id)) is not None]
-    emails = {email.id: email for email in await tx.store.load_emails(docs)}
-    before = dict(emails)
+    if not moved:
+        return
+    docs = _list_docs(moved)
+    before = {email.id: email for email in await tx.store.load_emails(docs)}
+    emails = dict(before)
     for row in moved:
         email = emails.get(row.email_id)
         if email is not None:
             merged = merge_sets(row.keywords, rows[row.uid].keywords, email.keywords)
             emails[row.email_id] = msgspec.structs.replace(email, keywords=merged)
     await mirror.put_remote(moved)
-    changed = [(before[id], email) for id, email in emails.items() if email != before[id]]
-    await tx.update_emails(changed)
-    return len(changed)
+    await tx.update_emails([(before[id], email) for id, email in emails.items()])
+    await apply_intents(tx, docs, mirrored)
 
 
 async def apply_vanished(tx: Tx, mailbox_id: MailboxId, uids: Sequence[int]) -> None:
     """Messages that left a mailbox of the provider.
 
     An Email that is elsewhere too just leaves this Mailbox. The last place of an Email becomes a
-    *ghost* (a row with the uid negated): it may be on its way to another mailbox, and is destroyed
-    by `apply_ghosts` only after a while.
+    ghost: it may be on its way to another mailbox, and is destroyed by `apply_ghosts` only after a
+    while.
     """
     mirror = mirror_of(tx)
     rows = await mirror.load_remote(mailbox_id, uids)
     await mirror.delete_remote(mailbox_id, [row.uid for row in rows])
-    docs = [doc for row in rows if (doc := parse_email_id(row.email_id)) is not None]
-    places: dict[str, set[str]] = defaultdict(set)
-    for remote in await mirror.find_remote_by_emails(docs):
-        if remote.uid > 0:
-            places[remote.email_id].add(remote.mailbox_id)
-    leaving, ghosts = [], []
+    docs = _list_docs(rows)
+    base = await load_base(mirror, docs)
     emails = {email.id: email for email in await tx.store.load_emails(docs)}
+    leaving, ghosts = [], []
     for row in rows:
         email = emails.pop(row.email_id, None)
-        if email is None or mailbox_id in places[row.email_id]:
-            continue  # destroyed here too, or a twin of it is still there
+        if email is None:
+            continue  # destroyed here too
+        places = {r.mailbox_id for r in base.get(row.email_id, ()) if not is_ghost(r)}
+        if mailbox_id in places:
+            continue  # a twin of it is still there
         kept = tuple(id for id in email.mailbox_ids if id != mailbox_id)
-        if kept and kept != email.mailbox_ids:
+        if kept:
             leaving.append((email, msgspec.structs.replace(email, mailbox_ids=kept)))
-        elif not kept:
-            ghosts.append(msgspec.structs.replace(row, uid=-row.uid))
+        if not places:
+            ghosts.append(make_ghost(row, GHOST_LOST))
     await mirror.put_remote(ghosts)
     await tx.update_emails(leaving)
 
 
-async def apply_ghosts(tx: Tx, ghosts: Sequence[RemoteRow]) -> None:
-    """Emails whose last place vanished and that turned up nowhere: destroy them."""
-    mirror = mirror_of(tx)
-    docs = [doc for row in ghosts if (doc := parse_email_id(row.email_id)) is not None]
-    alive = {row.email_id for row in await mirror.find_remote_by_emails(docs) if row.uid > 0}
-    gone = []
-    for email in await tx.store.load_emails(docs):
-        lost = {row.mailbox_id for row in ghosts if row.email_id == email.id}
-        # A device put it somewhere else meanwhile: then it stays, and goes back to the provider.
-        if email.id not in alive and set(email.mailbox_ids) <= lost:
-            gone.append(email)
-    for row in ghosts:
-        await mirror.delete_remote(row.mailbox_id, [row.uid])
-    if gone:
-        await tx.delete_emails(gone)
-
-
-async def apply_reset(tx: Tx, mailbox_id: MailboxId, cursor: RemoteCursor) -> None:
-    """Uids of a mailbox started anew: its rows become ghosts until the content is seen again."""
-    mirror = mirror_of(tx)
-    rows = [row for row in await mirror.load_remote(mailbox_id, None) if row.uid > 0]
-    await mirror.delete_remote_mailbox(mailbox_id)
-    await mirror.put_remote([msgspec.structs.replace(row, uid=-row.uid) for row in rows])
-    await put_cursor(tx, mailbox_id, cursor)
-
-
-async def apply_tree(tx: Tx, plan: MailboxPlan, known: Mapping[str, str]) -> dict[str, str]:
-    """Create Mailboxes for remote ones, take over roles, forget what is gone.
+async def apply_ghosts(tx: Tx, ghosts: Sequence[RemoteRow], mirrored: Collection[str]) -> None:
+    """Messages that vanished for good: their Emails leave those Mailboxes, or are destroyed.
 
     Args:
-        known: remote name -> mailbox id.
-    Returns: the same map with the new ones.
+        ghosts: of each Email all or none.
     """
-    names = dict(known)
-    rows = {row.id: row for row in await tx.store.load_mailboxes()}
-    for remote in plan.create:
-        row = _take_mailbox(tx, remote, names, rows)
-        await tx.put_mailbox(rows.get(row.id), row)
-        rows[row.id] = row
-        names[remote.name] = row.id
-        cursor = RemoteCursor(remote.name, remote.delimiter, remote.selectable)
-        await put_cursor(tx, row.id, cursor)
-    for id, remote in plan.rename:
-        row = rows[MailboxId(id)]
-        await tx.put_mailbox(row, msgspec.structs.replace(row, role=remote.role))
-    for id in plan.forget:
-        await _forget_mailbox(tx, MailboxId(id), rows)
-    return names
-
-
-def _take_mailbox(
-    tx: Tx, remote: RemoteMailbox, names: Mapping[str, str], rows: Mapping[MailboxId, MailboxRow]
-) -> MailboxRow:
-    """The Mailbox for a remote one: an unmirrored one of the same place or role, or a new one."""
-    parent_name, leaf = split_name(remote)
-    parent = names.get(parent_name) if parent_name is not None else None
-    if parent_name is not None and parent is None:
-        leaf = remote.name
-    if remote.role == "inbox":
-        leaf = "Inbox"
-    mirrored = set(names.values())
-    for row in rows.values():
-        if row.id not in mirrored and row.parent_id == parent and row.name == leaf:
-            return msgspec.structs.replace(row, role=row.role or _free_role(remote, rows))
-    return MailboxRow(
-        MailboxId(tx.new_id("m")),
-        leaf,
-        None if parent is None else MailboxId(parent),
-        _free_role(remote, rows),
-        _SORT_ORDER.get(remote.role or "", 10),
-        True,
-    )
-
-
-def _free_role(remote: RemoteMailbox, rows: Mapping[MailboxId, MailboxRow]) -> str | None:
-    taken = {row.role for row in rows.values()}
-    return remote.role if remote.role not in taken else None
-
-
-async def _forget_mailbox(
-    tx: Tx, mailbox_id: MailboxId, rows: Mapping[MailboxId, MailboxRow]
-) -> None:
-    """The remote mailbox is gone: its messages vanish from it, and once it is empty it goes."""
     mirror = mirror_of(tx)
-    remote = [row for row in await mirror.load_remote(mailbox_id, None) if row.uid > 0]
-    if remote:
-        await apply_vanished(tx, mailbox_id, [row.uid for row in remote])
-    await tx.settle()
-    row = next((r for r in await tx.store.load_mailboxes() if r.id == mailbox_id), None)
-    has_child = any(r.parent_id == mailbox_id for r in rows.values() if r.id != mailbox_id)
-    if row is not None and row.total_emails == 0 and not has_child:
-        await tx.delete_mailbox(row)
-    if row is None or row.total_emails == 0:
-        await delete_cursor(tx, mailbox_id)
+    docs = _list_docs(ghosts)
+    base = await load_base(mirror, docs)
+    lost: dict[str, set[MailboxId]] = defaultdict(set)
+    for ghost in ghosts:
+        lost[ghost.email_id].add(find_home(ghost))
+        await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
+    gone, kept = [], []
+    for email in await tx.store.load_emails(docs):
+        held = {row.mailbox_id for row in base.get(email.id, ()) if not is_ghost(row)}
+        places = tuple(id for id in email.mailbox_ids if id in held or id not in lost[email.id])
+        if places or held:
+            # A device put it somewhere else meanwhile: it stays, and goes back to the provider.
+            kept.append((email, places or email.mailbox_ids))
+        else:
+            gone.append(email)
+    await tx.update_emails([(e, msgspec.structs.replace(e, mailbox_ids=ids)) for e, ids in kept])
+    if gone:
+        await tx.delete_emails(gone)
+    await apply_intents(tx, [email.doc_id for email, _ in kept], mirrored)
+
+
+async def apply_reset(tx: Tx, mailbox_id: MailboxId, uids: Sequence[int]) -> None:
+    """The uids of a mailbox started anew: its rows become ghosts until the content is seen again.
+
+    In slices, the new cursor with the last one: a crash in between repeats what is left.
+    """
+    mirror = mirror_of(tx)
+    rows = await mirror.load_remote(mailbox_id, uids)
+    await mirror.delete_remote(mailbox_id, [row.uid for row in rows])
+    await mirror.put_remote([make_ghost(row, GHOST_UNSEEN) for row in rows])
+
+
+async def list_ghosts(reader: MirrorReader, mailbox_ids: Collection[str]) -> list[RemoteRow]:
+    """All ghosts of these Mailboxes. Cost: one index seek a Mailbox."""
+    found: list[RemoteRow] = []
+    for id in mailbox_ids:
+        found += await reader.load_remote(GHOST_MARK + id, None)
+    return found
+
+
+async def apply_revert(tx: Tx, email_ids: Sequence[str]) -> dict[str, list[int]]:
+    """Give up: these Emails become again what the provider has. Never destroys one.
+
+    Keywords of people's own making stay: many providers keep none, which is no reason to lose them.
+
+    Returns: Mailbox id -> uids of messages that were destroyed here and stay at the provider; base
+        forgets them, so that they are fetched like new ones.
+    """
+    mirror = mirror_of(tx)
+    docs = [doc for id in email_ids if (doc := parse_email_id(id)) is not None]
+    base = await load_base(mirror, docs)
+    emails = {str(row.id): row for row in await tx.store.load_emails(docs)}
+    back: dict[str, list[int]] = defaultdict(list)
+    updates = []
+    for id in email_ids:
+        rows = [row for row in base.get(id, ()) if not is_ghost(row)]
+        email = emails.get(id)
+        if email is None:
+            for row in rows:
+                back[row.mailbox_id].append(row.uid)
+                await mirror.delete_remote(row.mailbox_id, [row.uid])
+        elif rows:
+            own = {name for name in email.keywords if name not in SYSTEM_KEYWORDS}
+            after = msgspec.structs.replace(
+                email,
+                mailbox_ids=tuple(sorted({row.mailbox_id for row in rows})),
+                keywords=tuple(sorted(own.union(rows[0].keywords))),
+            )
+            updates.append((email, after))
+    await tx.update_emails(updates)
+    return back

@@ -30,8 +30,14 @@ class RemoteCursor(msgspec.Struct, frozen=True):
     highest_modseq: int | None = None
     """The snapshot taken *before* the fetch, so that nothing in between is missed."""
     exists: int = 0
+    compared_ms: int = 0
+    """When all uids and all flags were last compared; 0: never."""
+    resets: int = 0
+    """How often in a row the uids started anew without a look in between that went well."""
+    missed: tuple[int, ...] = ()
+    """uids that were told of but could not be had yet: asked for again at every look."""
     parked: tuple[int, ...] = ()
-    """uids that could not be mirrored (too large, or they broke something): shown, not retried."""
+    """uids that could not be mirrored (too large, or they broke something): not retried."""
 
 
 async def load_cursors(reader: StoreReader) -> dict[str, RemoteCursor]:
@@ -51,15 +57,20 @@ async def delete_cursor(tx: Tx, mailbox_id: str) -> None:
 
 
 def count_progress(cursors: Mapping[str, RemoteCursor], held: Mapping[str, int]) -> dict[str, Any]:
-    """The numbers a person sees while the first sync runs.
+    """The numbers a person sees; a live mailbox counts as complete.
 
     Args:
-        held: Mailbox id -> messages of it that are mirrored.
+        held: Mailbox id -> messages of it that are mirrored, for those that are not live.
     """
-    total = sum(cursor.exists for cursor in cursors.values())
-    done = sum(min(held.get(id, 0), cursor.exists) for id, cursor in cursors.items())
+    total = done = parked = 0
+    for id, cursor in cursors.items():
+        total += cursor.exists
+        parked += len(cursor.parked)
+        is_live = cursor.phase == "live"
+        done += cursor.exists if is_live else min(held.get(id, 0), cursor.exists)
     return {
         "messagesDone": done,
         "messagesTotal": total,
+        "messagesSkipped": parked,
         "progress": 100 if total == 0 else done * 100 // total,
     }

@@ -2,16 +2,25 @@
 
 An intent only says *look at this object again*: what to do is planned from the views when it is
 taken up, so many changes of one object cost one look, and a crash anywhere is cured by looking.
+Intents are never "due": the sweep over all accounts (Store.list_due) must not find, second after
+second, those of an account whose provider cannot be reached.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tindra.core.datatype import Feature
 from tindra.core.tx import Change, Tx
 
-MIRROR_TOPIC: Final = "mirror"
+EMAIL_TOPIC: Final = "mirror"
+"""The key is an Email id."""
+MAILBOX_TOPIC: Final = "mirror-tree"
+"""The key is a Mailbox id."""
+TOPICS: Final = frozenset({EMAIL_TOPIC, MAILBOX_TOPIC})
+NEVER_MS: Final = 1 << 52
+"""Later than any clock will say."""
 
 
 async def _is_mirrored(tx: Tx) -> bool:
@@ -21,15 +30,19 @@ async def _is_mirrored(tx: Tx) -> bool:
 async def note_emails(tx: Tx, changes: list[Change]) -> None:
     """The reaction to Email changes."""
     if await _is_mirrored(tx):
-        for id in dict.fromkeys(change.id for change in changes):
-            await tx.put_outbox(MIRROR_TOPIC, f"email:{id}")
+        await leave_intents(tx, EMAIL_TOPIC, (change.id for change in changes))
 
 
 async def note_mailboxes(tx: Tx, changes: list[Change]) -> None:
     """The reaction to Mailbox changes."""
     if await _is_mirrored(tx):
-        for id in dict.fromkeys(change.id for change in changes):
-            await tx.put_outbox(MIRROR_TOPIC, f"mailbox:{id}")
+        await leave_intents(tx, MAILBOX_TOPIC, (change.id for change in changes))
+
+
+async def leave_intents(tx: Tx, topic: str, ids: Iterable[str]) -> None:
+    """Have these objects looked at again."""
+    for id in dict.fromkeys(ids):
+        await tx.put_outbox(topic, id, due_ms=NEVER_MS)
 
 
 MIRROR_FEATURE = Feature(name="mirror", reactions={"Email": note_emails, "Mailbox": note_mailboxes})

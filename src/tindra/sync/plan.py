@@ -2,6 +2,8 @@
 
 *Remote* is the provider as last seen, *base* what both sides last agreed on, *local* what devices
 see. Nothing here reads or writes; a crash is cured by planning again from the three views.
+Base has a row for each message at the provider; the last place of an Email that vanished leaves a
+*ghost* there, which remembers for a while what had been agreed: the mail may be on its way.
 Invariants: planning twice plans nothing new; a local act that base does not know is never lost; an
 empty or lying answer never destroys mail (BRAKE_*).
 """
@@ -11,13 +13,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from tindra.model.mail import EmailRow, MailboxRow, RemoteRow
+import msgspec
+
+from tindra.base.ids import MailboxId
+from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
 from tindra.sync.ports import RemoteMailbox
 
 BRAKE_MESSAGES_MIN: Final = 20
 """Fewer messages may always go at once."""
 BRAKE_SHARE: Final = 0.5
 """More than this share of a mailbox gone in one look must be seen twice before it is believed."""
+BRAKE_MAILBOXES_MIN: Final = 3
+"""Fewer mailboxes may always go at once."""
+GHOST_MARK: Final = "~"
+"""A ghost is kept under this and the id of the Mailbox it was in, with the Email's number as uid:
+so ghosts are found without reading the Mailbox, and there is one an Email and Mailbox."""
+GHOST_LOST: Final = 0
+"""modseq of a ghost whose message is known to have left."""
+GHOST_UNSEEN: Final = 1
+"""modseq of a ghost whose message may still be there: the uids of the Mailbox started anew."""
 
 _FLAG_TO_KEYWORD = {
     "\\seen": "$seen",
@@ -31,6 +45,8 @@ _KEYWORD_TO_FLAG = {
     "$flagged": "\\Flagged",
     "$draft": "\\Draft",
 }
+SYSTEM_KEYWORDS: Final = frozenset(_KEYWORD_TO_FLAG)
+"""Every provider keeps these."""
 
 
 def make_keywords(flags: Iterable[str]) -> tuple[str, ...]:
@@ -58,6 +74,44 @@ def merge_sets(remote: Iterable[str], base: Iterable[str], local: Iterable[str])
     """
     was, now = set(base), set(remote)
     return tuple(sorted((set(local) | (now - was)) - (was - now)))
+
+
+def make_ghost(row: RemoteRow, kind: int) -> RemoteRow:
+    """What stays of the base row of a message that is no more where it was."""
+    return RemoteRow(
+        MailboxId(GHOST_MARK + row.mailbox_id),
+        parse_email_id(row.email_id) or 0,
+        row.email_id,
+        row.keywords,
+        kind,
+    )
+
+
+def is_ghost(row: RemoteRow) -> bool:
+    """Whether a base row is a ghost."""
+    return row.mailbox_id.startswith(GHOST_MARK)
+
+
+def find_home(ghost: RemoteRow) -> MailboxId:
+    """The Mailbox that a ghost was in."""
+    return MailboxId(ghost.mailbox_id.removeprefix(GHOST_MARK))
+
+
+def merge_places(
+    found: Iterable[str], base: Sequence[RemoteRow], local: Sequence[MailboxId]
+) -> tuple[MailboxId, ...]:
+    """Where an Email is, after the provider told of a change.
+
+    Args:
+        found: the Mailboxes in which the provider has it now.
+        base: all its rows from before, ghosts too. A ghost whose message may still be where it was
+            says nothing yet.
+    """
+    now = set(found)
+    unseen = {find_home(row) for row in base if is_ghost(row) and row.modseq == GHOST_UNSEEN}
+    was = {find_home(row) for row in base}
+    merged = merge_sets(now | unseen, was, local)
+    return tuple(MailboxId(id) for id in merged or sorted(now))
 
 
 class KeywordPush(NamedTuple):
@@ -97,14 +151,14 @@ def plan_push(
 
     Args:
         local: None when the Email was destroyed here.
-        base: every place of it at the provider; negative uids (gone there) are passed over.
+        base: every place of it at the provider, and its ghosts: nothing is put where one is.
         mirrored: Mailboxes that exist at the provider.
     """
-    here = sorted((row for row in base if row.uid > 0), key=lambda r: (r.mailbox_id, r.uid))
+    here = sorted((r for r in base if not is_ghost(r)), key=lambda r: (r.mailbox_id, r.uid))
     if local is None:
         return PushPlan(tuple(PlacePush("expunge", row, None) for row in here), ())
     wanted = [id for id in local.mailbox_ids if id in mirrored]
-    held = {row.mailbox_id for row in here}
+    held = {find_home(row) for row in base}
     missing = [id for id in wanted if id not in held]
     # With no wanted place left that the provider knows, nothing is taken away: better twice than
     # never.
@@ -146,20 +200,55 @@ def decide_vanished(known: int, gone: int, is_confirmed: bool) -> Literal["apply
     return "hold"
 
 
+def decide_mailboxes_gone(known: int, gone: int, is_confirmed: bool) -> Literal["apply", "hold"]:
+    """The same for mailboxes that are not listed any more."""
+    if gone < BRAKE_MAILBOXES_MIN or is_confirmed or gone <= BRAKE_SHARE * known:
+        return "apply"
+    return "hold"
+
+
+class Place(NamedTuple):
+    """A mailbox in the tree, as its remote name tells."""
+
+    parent_id: str | None
+    name: str
+
+
 class MailboxPlan(NamedTuple):
     """What the list of remote mailboxes asks for locally. Parents come before their children."""
 
     create: tuple[RemoteMailbox, ...]
     rename: tuple[tuple[str, RemoteMailbox], ...]
-    """(mailbox id, what it is now): role changes only; a renamed path is a new mailbox."""
+    """(mailbox id, what it is called now)."""
+    roles: tuple[tuple[str, str], ...]
+    """(mailbox id, role that it got)."""
     forget: tuple[str, ...]
     """Mailbox ids whose remote is gone."""
+
+
+def match_renames(gone: Mapping[str, int], new: Mapping[str, int]) -> dict[str, str]:
+    """Which mailboxes only changed their name: old -> new, for those that leave no doubt.
+
+    Args:
+        gone: name -> uidValidity of mailboxes that are listed no more; 0: not known.
+        new: the same of those that were never listed before.
+    """
+    by_stamp: dict[int, list[str]] = {}
+    for name, stamp in new.items():
+        by_stamp.setdefault(stamp, []).append(name)
+    stamps = list(gone.values())
+    return {
+        name: by_stamp[stamp][0]
+        for name, stamp in gone.items()
+        if stamp and stamps.count(stamp) == 1 and len(by_stamp.get(stamp, ())) == 1
+    }
 
 
 def plan_mailboxes(
     listed: Sequence[RemoteMailbox],
     known: Mapping[str, str],
     local: Mapping[str, MailboxRow],
+    renamed: Mapping[str, str],
 ) -> MailboxPlan:
     """Remote to local for the tree of mailboxes.
 
@@ -167,23 +256,45 @@ def plan_mailboxes(
         listed: what the provider lists now; an empty list plans nothing at all.
         known: remote name -> mailbox id, as base has it.
         local: mailbox id -> row.
+        renamed: old remote name -> new one (match_renames).
     """
     if not listed:
-        return MailboxPlan((), (), ())
-    names = {item.name for item in listed}
-    create = sorted((m for m in listed if m.name not in known), key=_depth)
+        return MailboxPlan((), (), (), ())
+    by_name = {item.name: item for item in listed}
+    kept = {renamed.get(name, name): id for name, id in known.items()}
+    create = sorted((m for m in listed if m.name not in kept), key=_depth)
+    moves = [(known[old], by_name[new]) for old, new in renamed.items()]
     taken = {row.role for row in local.values() if row.role}
-    rename = [
-        (known[m.name], m)
+    roles = [
+        (kept[m.name], m.role)
         for m in listed
-        if m.name in known
-        and m.role is not None
+        if m.role is not None
         and m.role not in taken
-        and known[m.name] in local
-        and local[known[m.name]].role is None
+        and (row := local.get(kept.get(m.name, ""))) is not None
+        and row.role is None
     ]
-    forget = [id for name, id in known.items() if name not in names]
-    return MailboxPlan(tuple(create), tuple(rename), tuple(sorted(forget)))
+    forget = [id for name, id in kept.items() if name not in by_name]
+    return MailboxPlan(
+        tuple(create),
+        tuple(sorted(moves, key=lambda move: _depth(move[1]))),
+        tuple(roles),
+        tuple(sorted(forget)),
+    )
+
+
+def find_place(mailbox: RemoteMailbox, known: Mapping[str, str]) -> Place:
+    """Where a remote mailbox stands in the local tree.
+
+    Args:
+        known: remote name -> mailbox id. Under a parent that is not known the whole path is the
+            name.
+    """
+    if mailbox.name.upper() == "INBOX":
+        return Place(None, "Inbox")
+    parent, leaf = split_name(mailbox)
+    if parent is None or parent not in known:
+        return Place(None, mailbox.name)
+    return Place(known[parent], leaf)
 
 
 def _depth(mailbox: RemoteMailbox) -> int:

@@ -1,13 +1,14 @@
 """Brings one mailbox up to date with the provider: new messages, flags, losses.
 
-Two ways in: `backfill`, a bounded batch of a mailbox that was never read to its end, newest first;
+Two ways in: `backfill`, a bounded piece of a mailbox that was never read to its end, newest first;
 and `look`, everything that happened since the last look. Both store in batches with their cursor,
-so that a crash repeats at most one batch, and repeating it changes nothing.
+so that a crash repeats at most one batch, and repeating it changes nothing. The cursor is the
+snapshot taken before the fetch, and moves on only when everything it told of was taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -16,26 +17,41 @@ from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
-from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
-from tindra.model.blob import make_blob_id
-from tindra.model.mail import EmailRow, RemoteRow
-from tindra.sync.apply import (
-    Fetched,
-    apply_flags,
-    apply_messages,
-    apply_reset,
-    apply_vanished,
-    read_mirror,
-)
+from tindra.model.mail import RemoteRow
+from tindra.sync.apply import apply_flags, apply_reset, apply_vanished, read_mirror
 from tindra.sync.cursor import RemoteCursor, put_cursor
+from tindra.sync.intake import Intake
 from tindra.sync.mirror import MirrorReader
-from tindra.sync.plan import decide_vanished
-from tindra.sync.ports import Known, MailSession, RemoteMessage, Selected
+from tindra.sync.plan import BRAKE_MESSAGES_MIN, decide_vanished
+from tindra.sync.ports import Known, MailSession, Rejected, RemoteMessage, Selected
 
 ALL_UIDS: Final = [(1, 2**32 - 1)]
-_FLAGS_PER_COMMIT: Final = 500
-_VANISHED_EXPANDED_MAX: Final = 5_000
+FIRST_BATCH_MESSAGES: Final = 40
+"""The first commit of a mailbox is small: its newest mail shows at once."""
+WINDOW_BYTES: Final = 4 * limits.MIB
+"""Octets asked for ahead: what is wasted when a device's act comes in between."""
+TURN_MESSAGES_MAX: Final = 1_000
+"""Of one mailbox before another gets its turn; more news than this is backfilled, too."""
+ROWS_PER_COMMIT_MAX: Final = 500
+"""Flags or losses in one transaction."""
+RESET_ROWS_MAX: Final = 5_000
+"""Rows that become ghosts in one transaction when uids start anew."""
+RESETS_MAX: Final = 5
+"""A server that numbers a mailbox anew each time is not followed for ever."""
+VANISHED_EXPANDED_MAX: Final = 5_000
 """A larger VANISHED answer is taken as "look at everything": it may name all uids there are."""
+MISSES_MAX: Final = 5
+"""A message that cannot be had at so many looks is left out."""
+FLAG_WINDOW_MESSAGES: Final = 200
+"""Without CONDSTORE only the flags of the newest are asked for at every look."""
+DEEP_MS: Final = 24 * 3_600_000
+"""All uids and flags are compared once a day, whatever the server told meanwhile."""
+DEEP_WITHOUT_MODSEQ_MS: Final = 3_600_000
+"""Where nothing tells of changed flags: once an hour."""
+
+
+class Renumbered(Exception):
+    """uids of a mailbox started anew: whatever was planned with the old ones is void."""
 
 
 class Puller:
@@ -43,7 +59,7 @@ class Puller:
 
     Args:
         cursors: Mailbox id -> cursor; kept up to date here and shared with the engine.
-        on_stored: told after each commit of new messages (progress).
+        is_called: whether something more urgent waits than the end of a backfill.
     """
 
     def __init__(
@@ -52,110 +68,161 @@ class Puller:
         account_id: AccountId,
         session: MailSession,
         cursors: dict[str, RemoteCursor],
-        on_stored: Callable[[str, int], None],
+        intake: Intake,
+        is_called: Callable[[], bool],
     ) -> None:
+        self.intake = intake
         self._services = services
         self._account_id = account_id
         self._session = session
         self._cursors = cursors
-        self._on_stored = on_stored
+        self._is_called = is_called
         self._selected: tuple[str, frozenset[str]] | None = None
         self._missing: dict[str, list[int]] = {}
         self._held_back: dict[str, frozenset[int]] = {}
+        self._misses: dict[tuple[str, int], int] = {}
 
+    # -- selecting -------------------------------------------------------------------------------
     async def select(self, mailbox_id: str) -> frozenset[str]:
-        """Make a mailbox the selected one, unless it is; gives the flags it keeps."""
+        """Make a mailbox the selected one, unless it is; gives the flags it keeps.
+
+        Raises: Renumbered.
+        """
         if self._selected is None or self._selected[0] != mailbox_id:
-            await self._select(mailbox_id, None)
+            validity = self._cursors[mailbox_id].uid_validity
+            selected = await self._select(mailbox_id, None)
+            if selected.status.uid_validity != validity:
+                raise Renumbered
         assert self._selected is not None
         return self._selected[1]
+
+    def forget_selected(self) -> None:
+        """The tree changed: what was selected may be so no more."""
+        self._selected = None
 
     async def _select(self, mailbox_id: str, known: Known | None) -> Selected:
         """SELECT; a changed uidValidity starts the mailbox anew before anything else is said."""
         self._selected = None
         selected = await self._session.select(self._cursors[mailbox_id].name, known)
         self._selected = (mailbox_id, selected.permanent_flags)
-        cursor, status = self._cursors[mailbox_id], selected.status
-        if cursor.uid_validity != status.uid_validity:
-            fresh = RemoteCursor(
-                cursor.name,
-                cursor.delimiter,
-                uid_validity=status.uid_validity,
-                uid_next=status.uid_next,
-                highest_modseq=status.highest_modseq,
-                exists=status.exists,
-            )
-            self._missing.pop(mailbox_id, None)
-            self._cursors[mailbox_id] = fresh
-
-            async def reset(tx: Tx) -> None:
-                await apply_reset(tx, MailboxId(mailbox_id), fresh)
-
-            await transact(self._services, self._account_id, "mirror-reset", reset, "provider")
+        if self._cursors[mailbox_id].uid_validity != selected.status.uid_validity:
+            await self._start_anew(mailbox_id, selected)
         return selected
 
+    async def _start_anew(self, mailbox_id: str, selected: Selected) -> None:
+        cursor, status = self._cursors[mailbox_id], selected.status
+        if cursor.resets >= RESETS_MAX:
+            raise Rejected(f"The mail server numbers {cursor.name} anew at every look", code="UIDS")
+        fresh = RemoteCursor(
+            cursor.name,
+            cursor.delimiter,
+            uid_validity=status.uid_validity,
+            uid_next=status.uid_next,
+            highest_modseq=status.highest_modseq,
+            exists=status.exists,
+            resets=cursor.resets + 1 if cursor.uid_validity else 0,
+        )
+        self._missing.pop(mailbox_id, None)
+        uids = [uid for uid, _ in await self._list_base(mailbox_id)]
+        for start in range(0, len(uids), RESET_ROWS_MAX):
+            await self._reset(mailbox_id, uids[start : start + RESET_ROWS_MAX])
+        await self.intake.keep(mailbox_id, fresh)
+
+    async def _reset(self, mailbox_id: str, uids: Sequence[int]) -> None:
+        async def write(tx: Tx) -> None:
+            await apply_reset(tx, MailboxId(mailbox_id), uids)
+
+        await transact(self._services, self._account_id, "mirror-reset", write, "provider")
+
+    # -- backfill --------------------------------------------------------------------------------
     async def backfill(self, mailbox_id: str) -> bool:
-        """Store one batch, newest first; False once the mailbox is complete and live."""
+        """Store a piece, newest first; False once the mailbox is complete and live."""
         if mailbox_id not in self._missing:
             await self._select(mailbox_id, None)
             self._missing[mailbox_id] = await self._list_missing(mailbox_id)
-        else:
-            await self.select(mailbox_id)
+        elif self._selected is None or self._selected[0] != mailbox_id:
+            await self._select(mailbox_id, None)
         missing = self._missing.get(mailbox_id)
+        if missing is None:
+            return True  # numbered anew just now
         if missing:
-            batch = missing[: limits.SYNC_BATCH_MESSAGES_MAX]
-            await self._fetch(mailbox_id, batch)
-            del missing[: len(batch)]
-        if missing:
+            asked = missing[:TURN_MESSAGES_MAX]
+            left = await self._fetch(mailbox_id, asked, self._is_called)
+            self._missing[mailbox_id] = [*left, *missing[len(asked) :]]
+        if self._missing[mailbox_id]:
             return True
-        self._missing.pop(mailbox_id, None)
-        await self._keep(
-            mailbox_id, msgspec.structs.replace(self._cursors[mailbox_id], phase="live")
-        )
+        del self._missing[mailbox_id]
+        cursor = self._cursors[mailbox_id]
+        await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, phase="live"))
         return False
 
     async def _list_missing(self, mailbox_id: str) -> list[int]:
         base = {uid for uid, _ in await self._list_base(mailbox_id)}
-        parked = set(self._cursors[mailbox_id].parked)
-        uids = await self._session.list_uids()
-        return sorted((uid for uid in uids if uid not in base and uid not in parked), reverse=True)
+        base.update(self._cursors[mailbox_id].parked)
+        return [uid for uid in reversed(await self._session.list_uids()) if uid not in base]
 
     async def _list_base(self, mailbox_id: str) -> list[tuple[int, tuple[str, ...]]]:
         async def read(reader: MirrorReader) -> list[tuple[int, tuple[str, ...]]]:
             return await reader.list_remote_uids(mailbox_id)
 
-        found = await read_mirror(self._services, self._account_id, read, is_long=True)
-        return [item for item in found if item[0] > 0]
+        return await read_mirror(self._services, self._account_id, read, is_long=True)
+
+    # -- looking ---------------------------------------------------------------------------------
+    async def look_for_new(self, mailbox_id: str) -> None:
+        """See what came last into a mailbox, complete or not."""
+        if self._cursors[mailbox_id].phase == "live":
+            await self.look(mailbox_id)
+        else:
+            self._missing.pop(mailbox_id, None)
+            await self.backfill(mailbox_id)
 
     async def look(self, mailbox_id: str) -> None:
-        """Take over everything that happened in a mailbox since the last look."""
+        """Take over everything that happened in a mailbox since the last look.
+
+        Of one that is not complete yet: what came meanwhile is fetched next.
+        """
         cursor = self._cursors[mailbox_id]
+        if cursor.phase != "live":
+            self._missing.pop(mailbox_id, None)
+            return
+        is_deep = self.is_deep_due(cursor)
         known = None
-        if cursor.phase == "live" and cursor.highest_modseq:
+        if cursor.highest_modseq and not is_deep:
             known = Known(cursor.uid_validity, cursor.highest_modseq)
         selected = await self._select(mailbox_id, known)
         if self._cursors[mailbox_id].phase != "live":
-            while await self.backfill(mailbox_id):
-                pass
-            return
+            return  # numbered anew: the backfill takes over
         gone_count = sum(last - first + 1 for first, last in selected.vanished)
-        if selected.is_resynced and gone_count <= _VANISHED_EXPANDED_MAX:
-            await self._take_news(mailbox_id, selected)
+        if selected.is_resynced and gone_count <= VANISHED_EXPANDED_MAX:
+            is_done = await self._take_news(mailbox_id, selected)
         else:
-            await self._compare(mailbox_id, selected)
-        status = selected.status
-        await self._keep(
+            is_done = await self._compare(mailbox_id, selected, is_deep)
+        if is_done:
+            await self._move_on(mailbox_id, selected, is_deep)
+
+    def is_deep_due(self, cursor: RemoteCursor) -> bool:
+        """Whether it is time to compare everything."""
+        pause_ms = DEEP_MS if cursor.highest_modseq else DEEP_WITHOUT_MODSEQ_MS
+        return self._services.clock.now_ms() - cursor.compared_ms >= pause_ms
+
+    async def _move_on(self, mailbox_id: str, selected: Selected, was_deep: bool) -> None:
+        cursor, status = self._cursors[mailbox_id], selected.status
+        now_ms = self._services.clock.now_ms()
+        await self.intake.keep(
             mailbox_id,
             msgspec.structs.replace(
-                self._cursors[mailbox_id],
+                cursor,
                 uid_next=status.uid_next,
                 highest_modseq=status.highest_modseq,
                 exists=status.exists,
+                compared_ms=now_ms if was_deep else cursor.compared_ms,
+                resets=0,
             ),
         )
 
-    async def _take_news(self, mailbox_id: str, selected: Selected) -> None:
+    async def _take_news(self, mailbox_id: str, selected: Selected) -> bool:
         """QRESYNC told it all. Cost: what changed."""
+        cursor = self._cursors[mailbox_id]
         changed = [m.uid for m in selected.changed]
         gone = [uid for first, last in selected.vanished for uid in range(first, last + 1)]
 
@@ -164,113 +231,137 @@ class Puller:
             return {row.uid for row in rows}
 
         base = await read_mirror(self._services, self._account_id, read)
-        parked = self._cursors[mailbox_id].parked
-        fresh = sorted((u for u in changed if u not in base and u not in parked), reverse=True)
-        await self._fetch(mailbox_id, fresh)
+        unknown = {*changed, *cursor.missed} - base - {*cursor.parked, *gone}
+        await self._fetch_news(mailbox_id, unknown)
         await self._take_flags(mailbox_id, [m for m in selected.changed if m.uid in base])
-        await self._take_losses(mailbox_id, None, [uid for uid in gone if uid in base])
+        lost = [uid for uid in gone if uid in base]
+        if len(lost) > BRAKE_MESSAGES_MIN:
+            # Two answers must agree before so much is believed.
+            told = set(await self._session.list_uids())
+            lost = [uid for uid in lost if uid not in told]
+        await self._take_losses(mailbox_id, lost)
+        return True
 
-    async def _compare(self, mailbox_id: str, selected: Selected) -> None:
-        """Without QRESYNC: all uids are listed and compared. Cost: O(messages), numbers only."""
+    async def _compare(self, mailbox_id: str, selected: Selected, is_deep: bool) -> bool:
+        """All uids are listed and compared. Cost: O(messages), numbers only.
+
+        Returns: False when the losses are too many to be believed at once.
+        """
         cursor = self._cursors[mailbox_id]
         base = dict(await self._list_base(mailbox_id))
         uids = await self._session.list_uids()
         told = set(uids)
-        fresh = [u for u in reversed(uids) if u not in base and u not in cursor.parked]
         # New ones first: a draft's new version is there before the old one is taken away.
-        await self._fetch(mailbox_id, fresh)
-        since = cursor.highest_modseq if selected.status.highest_modseq else None
-        if base and (since is None or since != selected.status.highest_modseq):
-            flags = await self._session.fetch_flags(ALL_UIDS, changed_since=since)
+        await self._fetch_news(mailbox_id, told - base.keys() - set(cursor.parked))
+        asked, since = _choose_flags(cursor, selected.status.highest_modseq, uids, is_deep)
+        if base and asked:
+            flags = await self._session.fetch_flags(asked, changed_since=since)
             await self._take_flags(mailbox_id, [m for m in flags if m.uid in base])
-        await self._take_losses(mailbox_id, len(base), [uid for uid in base if uid not in told])
+        lost = [uid for uid in base if uid not in told]
+        if self._is_too_much(mailbox_id, len(base), frozenset(lost)):
+            return False
+        await self._take_losses(mailbox_id, lost)
+        return True
+
+    def _is_too_much(self, mailbox_id: str, known: int, lost: frozenset[int]) -> bool:
+        """The brake: a list that lacks most of a mailbox is believed at the second look."""
+        before = self._held_back.pop(mailbox_id, None)
+        is_confirmed = before is not None and before <= lost
+        if decide_vanished(known, len(lost), is_confirmed) == "apply":
+            return False
+        self._held_back[mailbox_id] = lost
+        return True
+
+    def count_held_back(self, mailbox_id: str) -> int:
+        """How many messages are said to be gone and not believed to be."""
+        return len(self._held_back.get(mailbox_id, ()))
+
+    # -- taking over -----------------------------------------------------------------------------
+    async def _fetch_news(self, mailbox_id: str, uids: set[int]) -> None:
+        """Fetch messages of a live mailbox; what cannot be had is asked for again at each look."""
+        cursor = self._cursors[mailbox_id]
+        if len(uids) > TURN_MESSAGES_MAX:
+            await self.intake.keep(
+                mailbox_id, msgspec.structs.replace(cursor, phase="backfilling")
+            )
+            return
+        if uids:
+            await self._fetch(mailbox_id, sorted(uids, reverse=True))
+        cursor = self._cursors[mailbox_id]
+        missed = tuple(uid for uid in cursor.missed if uid in uids)
+        await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, missed=missed))
+
+    async def _fetch(
+        self, mailbox_id: str, uids: Sequence[int], is_called: Callable[[], bool] | None = None
+    ) -> list[int]:
+        """Fetch and store messages in the order given; gives those that were not even asked for,
+        because something else called."""
+        batch: list[RemoteMessage] = []
+        size = 0
+        got: set[int] = set()
+        limit = FIRST_BATCH_MESSAGES
+        stream = self._session.fetch_messages(uids, WINDOW_BYTES)
+        try:
+            async for message in stream:
+                batch.append(message)
+                size += len(message.raw or b"")
+                if len(batch) < limit and size < limits.SYNC_BATCH_BYTES_MAX:
+                    continue
+                got.update(m.uid for m in batch)
+                await self.intake.store(mailbox_id, batch)
+                batch, size, limit = [], 0, limits.SYNC_BATCH_MESSAGES_MAX
+                if is_called is not None and is_called():
+                    return [uid for uid in uids if uid not in got]
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+        got.update(m.uid for m in batch)
+        await self.intake.store(mailbox_id, batch)
+        await self._note_misses(mailbox_id, uids, got)
+        return []
+
+    async def _note_misses(self, mailbox_id: str, asked: Sequence[int], got: set[int]) -> None:
+        """A message may be announced before it can be had; or it is gone again already."""
+        missed, given_up = [], []
+        for uid in asked:
+            if uid in got:
+                self._misses.pop((mailbox_id, uid), None)
+                continue
+            tries = self._misses[mailbox_id, uid] = self._misses.get((mailbox_id, uid), 0) + 1
+            (given_up if tries >= MISSES_MAX else missed).append(uid)
+        if given_up:
+            await self.intake.park(mailbox_id, given_up)
+        cursor = self._cursors[mailbox_id]
+        kept = sorted({*cursor.missed, *missed}.difference(got, given_up))
+        await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, missed=tuple(kept)))
 
     async def _take_flags(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
-        for start in range(0, len(messages), _FLAGS_PER_COMMIT):
-            part = messages[start : start + _FLAGS_PER_COMMIT]
+        for start in range(0, len(messages), ROWS_PER_COMMIT_MAX):
+            part = messages[start : start + ROWS_PER_COMMIT_MAX]
 
             async def write(tx: Tx, part: Sequence[RemoteMessage] = part) -> None:
-                await apply_flags(tx, MailboxId(mailbox_id), part)
+                await apply_flags(tx, MailboxId(mailbox_id), part, self._cursors.keys())
 
             await transact(self._services, self._account_id, "mirror-flags", write, "provider")
 
-    async def _take_losses(
-        self, mailbox_id: str, known_count: int | None, gone: Sequence[int]
-    ) -> None:
-        """Believe losses that are told of one by one, and large ones only at the second look."""
-        if not gone:
-            self._held_back.pop(mailbox_id, None)
-            return
-        seen = frozenset(gone)
-        is_confirmed = self._held_back.get(mailbox_id) == seen
-        known = len(gone) if known_count is None else known_count
-        # One by one (QRESYNC) is believed; a list that lacks them is not, the first time.
-        if known_count is not None and decide_vanished(known, len(gone), is_confirmed) == "hold":
-            self._held_back[mailbox_id] = seen
-            return
-        self._held_back.pop(mailbox_id, None)
-        for start in range(0, len(gone), _FLAGS_PER_COMMIT):
-            part = gone[start : start + _FLAGS_PER_COMMIT]
+    async def _take_losses(self, mailbox_id: str, gone: Sequence[int]) -> None:
+        for start in range(0, len(gone), ROWS_PER_COMMIT_MAX):
+            part = gone[start : start + ROWS_PER_COMMIT_MAX]
 
             async def write(tx: Tx, part: Sequence[int] = part) -> None:
                 await apply_vanished(tx, MailboxId(mailbox_id), part)
 
             await transact(self._services, self._account_id, "mirror-gone", write, "provider")
 
-    async def _fetch(self, mailbox_id: str, uids: Sequence[int]) -> None:
-        """Fetch and store messages in the order given."""
-        batch: list[RemoteMessage] = []
-        size = 0
-        for start in range(0, len(uids), limits.SYNC_BATCH_MESSAGES_MAX):
-            part = uids[start : start + limits.SYNC_BATCH_MESSAGES_MAX]
-            async for message in self._session.fetch_messages(part, limits.SYNC_BATCH_BYTES_MAX):
-                batch.append(message)
-                size += len(message.raw or b"")
-                if size >= limits.SYNC_BATCH_BYTES_MAX:
-                    await self._store(mailbox_id, batch)
-                    batch, size = [], 0
-            await self._store(mailbox_id, batch)
-            batch, size = [], 0
 
-    async def _store(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
-        whole = [m for m in messages if m.raw is not None]
-        parked = tuple(m.uid for m in messages if m.raw is None)
-        if parked:
-            cursor = self._cursors[mailbox_id]
-            await self._keep(
-                mailbox_id, msgspec.structs.replace(cursor, parked=(*cursor.parked, *parked))
-            )
-        if not whole:
-            return
-        arrivals = await self._services.offload.run(_parse_batch, [m.raw or b"" for m in whole])
-        fetched = [
-            Fetched(
-                message,
-                arrival,
-                await self._services.blobs.stage(self._account_id, message.raw or b""),
-            )
-            for message, arrival in zip(whole, arrivals, strict=True)
-        ]
-
-        async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
-            cursor = self._cursors[mailbox_id]
-            return await apply_messages(tx, MailboxId(mailbox_id), fetched, cursor)
-
-        made, _ = await transact(
-            self._services, self._account_id, "mirror-messages", write, "provider"
-        )
-        rows = [row for row, _ in made]
-        offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
-        self._on_stored(mailbox_id, len(whole))
-
-    async def _keep(self, mailbox_id: str, cursor: RemoteCursor) -> None:
-        self._cursors[mailbox_id] = cursor
-
-        async def write(tx: Tx) -> None:
-            await put_cursor(tx, mailbox_id, cursor)
-
-        await transact(self._services, self._account_id, "mirror-cursor", write, "provider")
-
-
-def _parse_batch(messages: Sequence[bytes]) -> list[Arrival]:
-    return [parse_arrival(raw, make_blob_id(raw)) for raw in messages]
+def _choose_flags(
+    cursor: RemoteCursor, modseq: int | None, uids: Sequence[int], is_deep: bool
+) -> tuple[list[tuple[int, int]], int | None]:
+    """Which flags to ask for: (uids, changed since)."""
+    before = cursor.highest_modseq
+    if is_deep or (modseq is not None and (before is None or modseq < before)):
+        return ALL_UIDS, None  # never compared, or the server went back in time
+    if modseq is None:
+        window = uids[-FLAG_WINDOW_MESSAGES:]
+        return ([(window[0], window[-1])] if window else []), None
+    return ([] if modseq == before else ALL_UIDS), before

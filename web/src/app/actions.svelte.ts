@@ -39,6 +39,7 @@ export class Actions {
 
   async archive(threadIds: readonly Id[]): Promise<void> {
     const { app } = this;
+    if (!app.canArchive) return;
     const roleId = app.triage.roleId;
     const archiveId = roleId('archive') ?? roleId('all') ?? (await this.#createArchive());
     if (archiveId === null) return;
@@ -237,14 +238,14 @@ export class Actions {
       this.composer = composer;
       return;
     }
-    if (composer.hasSavedCopy) this.app.toasts.show('Draft saved');
+    if (composer.hasChanged) this.app.toasts.show('Draft saved');
   }
 
   async discardComposer(): Promise<void> {
     const { composer } = this;
     if (!composer) return;
     this.composer = null;
-    const hadCopy = composer.hasSavedCopy;
+    const hadCopy = composer.savedId !== null;
     try {
       await composer.discard();
       if (hadCopy) this.app.toasts.show('Draft deleted');

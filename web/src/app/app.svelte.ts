@@ -185,6 +185,12 @@ export class App {
     return this.mailbox ? mailboxLabel(this.mailbox) : 'Mail';
   }
 
+  /** What is not in the way needs no archive. */
+  get canArchive(): boolean {
+    const role = this.mailbox?.role ?? null;
+    return role === null || !['archive', 'all', 'sent', 'drafts'].includes(role);
+  }
+
   get triage(): TriageContext {
     const store = this.store;
     return {

@@ -68,7 +68,6 @@ export class Composer {
   /** The server's copy of this draft, so that it is not shown twice. */
   savedId = $state<Id | null>(null);
   readonly heading: string;
-  readonly initialHtml: string;
   readonly answers: ComposerStart['answers'];
   readonly #store: AccountStore;
   readonly #outbox: Outbox;
@@ -89,8 +88,7 @@ export class Composer {
     this.quote = start.quote ?? null;
     const identity = start.identity ?? this.identities[0];
     this.identityId = identity?.id ?? null;
-    this.initialHtml = start.html ?? signatureHtml(identity);
-    this.#html = this.initialHtml;
+    this.#html = start.html ?? signatureHtml(identity);
     this.answers = start.answers ?? null;
     this.savedId = start.savedId ?? null;
     this.heading = start.heading ?? 'New message';
@@ -118,6 +116,11 @@ export class Composer {
   /** Whether leaving now would lose something. */
   get isUnsaved(): boolean {
     return this.status === 'dirty' || this.status === 'saving' || this.status === 'failed';
+  }
+
+  /** What the editor begins with; it may be opened again after an undo. */
+  get html(): string {
+    return this.#html;
   }
 
   setHtml(html: string): void {
@@ -198,8 +201,9 @@ export class Composer {
     await this.#outbox.discard();
   }
 
-  get hasSavedCopy(): boolean {
-    return this.savedId !== null;
+  /** Whether anything was written since it was opened. */
+  get hasChanged(): boolean {
+    return this.#version > 0;
   }
 
   attach(files: Iterable<File>): void {

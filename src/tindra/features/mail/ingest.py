@@ -43,6 +43,8 @@ from tindra.wire.mime.preview import make_preview
 from tindra.wire.mime.structure import split_bodies
 
 _KEY_CHARS_MAX = 100
+_PREVIEW_SOURCE_CHARS = 8000
+"""What a preview is made from: enough to get past a quoted message, little enough to be quick."""
 _TEXT_BYTES_MAX = 4 * limits.INDEX_TEXT_CHARS_MAX
 _ADDRESS_FIELDS = {
     "sender": "sender",
@@ -114,7 +116,11 @@ def parse_arrival(raw: bytes, blob_id: str) -> Arrival:
     fields = {name.lower(): value for name, value in list_headers(raw, message.root)}
     bodies = split_bodies(message.root)
     text = _extract_text(raw, bodies.text_body)
-    meta = make_meta(fields, bodies.has_attachment, make_preview(text, limits.PREVIEW_CHARS_MAX))
+    meta = make_meta(
+        fields,
+        bodies.has_attachment,
+        make_preview(text[:_PREVIEW_SOURCE_CHARS], limits.PREVIEW_CHARS_MAX),
+    )
     base, is_reply = make_base_subject(meta["subject"] or "")
     related = [*(meta["inReplyTo"] or ()), *(meta["references"] or ())]
     people = {

@@ -91,6 +91,9 @@ class SmtpSender:
             raise Transient("The mail server closed the connection", code="CLOSED") from error
         except aiosmtplib.SMTPResponseException as error:
             raise judge_reply(error.code, error.message, "go on") from error
+        except ValueError as error:
+            # Nothing that was checked on its way in looks like this.
+            raise Rejected(f"The envelope cannot be sent: {error}", code="LOCAL") from error
         finally:
             client.close()
         return replies

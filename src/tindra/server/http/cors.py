@@ -33,9 +33,10 @@ class Cors:
 
     def list_headers(self, exchange: Exchange) -> Headers:
         """What every answer of an API route carries."""
-        if self._is_open:
-            return self._open_headers
         origin = exchange.header(b"origin")
+        if self._is_open:
+            # A cached download must serve a page of another origin, too; the rest is not cached.
+            return self._open_headers if origin or exchange.method != "POST" else []
         if origin not in self._origins:
             return [_VARY]
         allowed = (b"access-control-allow-origin", origin.encode("latin-1"))

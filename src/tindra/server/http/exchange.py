@@ -142,26 +142,37 @@ class Exchange:
         length = self._fields.get(b"content-length")
         if length is not None and (not length.isdigit() or int(length) > bytes_max):
             raise too_large
+        # The first piece is nearly always all, and a timer would cost more than reading it: until
+        # it comes the connection itself watches its client (server/connection.py).
+        piece, has_more = await self._receive_piece()
+        if len(piece) > bytes_max:
+            raise too_large
+        return await self._read_rest(piece, bytes_max, too_large) if has_more else piece
+
+    async def _read_rest(self, first: bytes, bytes_max: int, too_large: HttpError) -> bytes:
         loop = asyncio.get_running_loop()
         total_until = loop.time() + BODY_TOTAL_S
-        pieces: list[bytes] = []
-        count = 0
+        pieces, count, has_more = [first], len(first), True
         try:
             async with asyncio.timeout(BODY_IDLE_S) as deadline:
-                while True:
-                    message = await self._receive()
-                    if message["type"] != "http.request":
-                        raise ClientGone
-                    pieces.append(message.get("body", b""))
-                    count += len(pieces[-1])
+                while has_more:
+                    piece, has_more = await self._receive_piece()
+                    pieces.append(piece)
+                    count += len(piece)
                     if count > bytes_max:
                         raise too_large
-                    if not message.get("more_body", False):
-                        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
                     deadline.reschedule(min(loop.time() + BODY_IDLE_S, total_until))
         except TimeoutError:
             close: Headers = [(b"connection", b"close")]
             raise HttpError(408, "the body did not arrive in time", headers=close) from None
+        return b"".join(pieces)
+
+    async def _receive_piece(self) -> tuple[bytes, bool]:
+        """Some octets of the body, and whether there are more. Raises: ClientGone."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
 
     async def wait_disconnect(self) -> None:
         """Return when the client has gone; what it still sends is thrown away."""

@@ -28,6 +28,7 @@ _CACHING: Headers = [
 ]
 _SAFE: Headers = [
     (b"content-security-policy", b"sandbox; default-src 'none'; style-src 'unsafe-inline'"),
+    (b"referrer-policy", b"no-referrer"),
     (b"accept-ranges", b"bytes"),
 ]
 

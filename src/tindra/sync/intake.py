@@ -1,0 +1,151 @@
+"""Messages from a provider on their way into the account: parsed off the loop, stored in batches.
+
+A message that breaks something is found by halving its batch, and left out alone: it never stops
+its mailbox. Stored together with the cursor, so that a crash repeats at most one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tindra.base.ids import AccountId, EmailId, MailboxId
+from tindra.core.errors import StoreError
+from tindra.core.ports import BlobRow
+from tindra.core.services import Services
+from tindra.core.tx import Tx, transact
+from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
+from tindra.model.blob import make_blob_id
+from tindra.model.mail import EmailRow
+from tindra.sync.apply import Fetched, apply_messages
+from tindra.sync.cursor import RemoteCursor, put_cursor
+from tindra.sync.ports import RemoteMessage
+
+Report = Callable[[str, BaseException], str]
+"""Tells the operator of something unexpected; gives an id to quote."""
+
+
+class _Parsed(NamedTuple):
+    arrival: Arrival
+    canonical_id: str | None
+    """The blob id that it would have with plain CRLF line ends; None: not asked for."""
+
+
+def canonicalise(raw: bytes) -> bytes:
+    """The message as IMAP servers hand it out: every line ends in CRLF."""
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+class Intake:
+    """Stores what was fetched.
+
+    Args:
+        cursors: Mailbox id -> cursor, shared with the engine.
+        on_stored: told after each commit of new messages (progress).
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        account_id: AccountId,
+        cursors: dict[str, RemoteCursor],
+        on_stored: Callable[[str, int], None],
+        report: Report,
+    ) -> None:
+        self._services = services
+        self._account_id = account_id
+        self._cursors = cursors
+        self._on_stored = on_stored
+        self._report = report
+        self._expected: dict[str, dict[str, EmailId]] = {}
+
+    def expect(self, mailbox_id: str, raw: bytes, email_id: EmailId) -> None:
+        """This Email is being, or was, put into a mailbox: it may come back with other line ends,
+        and is the same Email all the same."""
+        expected = self._expected.setdefault(mailbox_id, {})
+        expected[make_blob_id(canonicalise(raw))] = email_id
+
+    def expect_nothing(self) -> None:
+        """What was put there has been seen."""
+        self._expected.clear()
+
+    async def store(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
+        """Store one batch. Raises: StoreError."""
+        giants = [m.uid for m in messages if m.raw is None]
+        if giants:
+            await self.park(mailbox_id, giants)
+        await self._store_whole(mailbox_id, [m for m in messages if m.raw is not None])
+
+    async def _store_whole(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
+        if not messages:
+            return
+        try:
+            await self._store_batch(mailbox_id, messages)
+        except StoreError:
+            raise
+        except Exception as error:  # a boundary: one hostile message must not stop a mailbox
+            if len(messages) == 1:
+                self._report("mirror message", error)
+                await self.park(mailbox_id, [messages[0].uid])
+                return
+            middle = len(messages) // 2
+            await self._store_whole(mailbox_id, messages[:middle])
+            await self._store_whole(mailbox_id, messages[middle:])
+
+    async def _store_batch(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
+        expected = self._expected.get(mailbox_id, {})
+        raws = [m.raw or b"" for m in messages]
+        parsed = await self._services.offload.run(_parse_batch, raws, bool(expected))
+        fetched = [
+            Fetched(
+                message,
+                item.arrival,
+                await self._stage(item.arrival, raw),
+                expected.get(item.canonical_id or ""),
+            )
+            for message, raw, item in zip(messages, raws, parsed, strict=True)
+        ]
+
+        async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
+            cursor = self._cursors[mailbox_id]
+            mirrored = self._cursors.keys()
+            return await apply_messages(tx, MailboxId(mailbox_id), fetched, cursor, mirrored)
+
+        made, _ = await transact(
+            self._services, self._account_id, "mirror-messages", write, "provider"
+        )
+        rows = [row for row, _ in made]
+        offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
+        self._on_stored(mailbox_id, len(messages))
+
+    async def _stage(self, arrival: Arrival, raw: bytes) -> BlobRow:
+        return await self._services.blobs.stage(self._account_id, raw)
+
+    async def park(self, mailbox_id: str, uids: Sequence[int]) -> None:
+        """Leave messages out for good; how many there are is shown."""
+        cursor = self._cursors[mailbox_id]
+        parked = tuple(sorted({*cursor.parked, *uids}))
+        await self.keep(mailbox_id, msgspec.structs.replace(cursor, parked=parked))
+
+    async def keep(self, mailbox_id: str, cursor: RemoteCursor) -> None:
+        """Remember where a mailbox stands."""
+        if self._cursors.get(mailbox_id) == cursor:
+            return
+        self._cursors[mailbox_id] = cursor
+
+        async def write(tx: Tx) -> None:
+            await put_cursor(tx, mailbox_id, cursor)
+
+        await transact(self._services, self._account_id, "mirror-cursor", write, "provider")
+
+
+def _parse_batch(messages: Sequence[bytes], is_canonical_wanted: bool) -> list[_Parsed]:
+    return [
+        _Parsed(
+            parse_arrival(raw, make_blob_id(raw)),
+            make_blob_id(canonicalise(raw)) if is_canonical_wanted else None,
+        )
+        for raw in messages
+    ]
