@@ -24,7 +24,7 @@ from tindra.wire.mime.structure import split_bodies
 
 _WORDS = (
     "project budget invoice contract meeting agenda release design review draft proposal schedule"
-    " Grüße zürich naïve façade über señor łódź"
+    " customer quarter budget roadmap training invoice Grüße Zürich"
 ).split()
 _CHARSETS = [
     "iso-8859-1",

@@ -9,6 +9,7 @@ account of its own, so each test takes a fresh one. Works as root and as an ordi
 from __future__ import annotations
 
 import getpass
+import grp
 import os
 import pwd
 import shutil
@@ -172,7 +173,7 @@ def _config(folder: Path, port: int, tls_port: int) -> str:
         internal_user, login_user, mail_user = "dovecot", "dovenull", _MAIL_USER
     else:
         internal_user = login_user = mail_user = getpass.getuser()
-    group = pwd.getpwnam(mail_user).pw_gid
+    group = grp.getgrgid(pwd.getpwnam(mail_user).pw_gid).gr_name
     return _CONFIG.format(
         folder=folder,
         port=port,

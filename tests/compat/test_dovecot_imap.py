@@ -277,14 +277,15 @@ def test_qresync_tells_all_that_happened_while_away(dovecot: Dovecot) -> None:
         await other.noop()
         await other.expunge(uids[2:5])
         await other.store_flags([uids[7]], ["\\Flagged"], [])
-        await other.append("INBOX", b"Subject: new\r\n\r\n", [], None)
+        for _ in range(2):
+            await other.append("INBOX", b"Subject: new\r\n\r\n", [], None)
         known = Known(seen.uid_validity, seen.highest_modseq, [(uids[0], uids[-1])])
         found = await ours.select("INBOX", known)
         assert found.is_resynced
         assert found.vanished == [(uids[2], uids[4])]
-        assert [one.uid for one in found.changed] == [uids[7], uids[-1] + 1]
+        assert [one.uid for one in found.changed] == [uids[7], uids[-1] + 1, uids[-1] + 2]
         assert found.changed[0].flags == {"\\Flagged"}
-        assert found.status.exists == 8
+        assert found.status.exists == 9
         other_validity = Known(seen.uid_validity + 1, seen.highest_modseq)
         assert not (await ours.select("INBOX", other_validity)).is_resynced
         assert not (await ours.select("INBOX", Known(seen.uid_validity, 2**60))).is_resynced

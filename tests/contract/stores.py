@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -42,7 +43,7 @@ from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx
 T = TypeVar("T")
 ON_STORES = settings(
     deadline=None,  # what the disk of a busy machine takes says nothing about the code
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each case has its own account
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # see open_account
 )
 KINDS = ("memory", "sqlite")
 ACCOUNT = AccountId("a1")
@@ -142,6 +143,16 @@ async def open_sqlite(folder: Path) -> Stores:
         folder=folder,
         fenced_write=lambda epoch, fn: store.write(ACCOUNT, "test", fn, epoch=epoch),
     )
+
+
+_numbers = count(1)
+
+
+async def open_account(stores: Stores) -> AccountId:
+    """A new, empty account, for tests that need many."""
+    account_id = AccountId(f"acase{next(_numbers)}")
+    await stores.directory.put_account(Account(account_id, "x", UserId("u1"), NOW_MS))
+    return account_id
 
 
 # -- mail, written with its Threads, counters and blobs as features would -------------------------

@@ -24,13 +24,13 @@ from tests.contract.stores import (
     Stores,
     deliver,
     make_email,
+    open_account,
     open_stores,
     put_mailboxes,
 )
-from tindra.base.ids import AccountId, UserId
+from tindra.base.ids import AccountId
 from tindra.core.errors import MethodError
-from tindra.core.ports import StoreTx
-from tindra.model.account import Account
+from tindra.core.ports import StoreReader, StoreTx
 from tindra.model.mail import (
     EmailCondition,
     EmailQuery,
@@ -93,7 +93,11 @@ QUERY_TEXT = st.one_of(
     ),
 )
 MAILBOX_ID = st.sampled_from((*MAILBOXES, "m99"))
-MOMENT = st.integers(NOW_MS - 1, NOW_MS + 7000)
+MOMENT = st.builds(
+    lambda second, more: NOW_MS + second * 1000 + more,
+    st.integers(0, 7),
+    st.sampled_from((-1, 0, 1)),
+)
 KEYWORD = st.sampled_from((*KEYWORDS, "$SEEN", "nobody"))
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "in_mailbox": MAILBOX_ID,
@@ -149,14 +153,13 @@ SORT = st.builds(
 )
 QUERY = st.builds(
     EmailQuery,
-    filter=st.none() | FILTER,
+    filter=st.one_of(FILTER, FILTER, FILTER, st.none()),
     sort=st.lists(SORT, max_size=3).map(tuple),
     collapse_threads=st.booleans(),
 )
 
 
 async def _fill(stores: Stores, account: AccountId, drafts: list[Draft], texts: list[str]) -> None:
-    await stores.directory.put_account(Account(account, "x", UserId("u1"), 0))
     await stores.write(put_mailboxes, account)
     numbered = [
         Draft(n, d.thread, d.mailbox_ids, d.keywords, d.received_s, d.more)
@@ -190,17 +193,15 @@ class Case:
     queries: list[EmailQuery]
     stop: int | None
     has_total: bool
-    account: AccountId
 
 
 CASES = st.builds(
     Case,
-    drafts=st.lists(DRAFTS, max_size=12),
+    drafts=st.lists(DRAFTS, min_size=2, max_size=12),
     texts=st.lists(TEXT, min_size=1, max_size=8),
-    queries=st.lists(QUERY, min_size=1, max_size=12),
+    queries=st.lists(QUERY, min_size=3, max_size=12),
     stop=st.none() | st.integers(0, 5),
     has_total=st.booleans(),
-    account=st.integers(0, 2**60).map(lambda number: AccountId(f"a{number}")),
 )
 
 
@@ -210,20 +211,18 @@ def test_sql_answers_as_the_plain_evaluation(
     both: tuple[Stores, Stores], runner: asyncio.Runner, case: Case
 ) -> None:
     async def check() -> None:
-        for stores in both:
-            await stores.directory.delete_account(case.account)
-            await _fill(stores, case.account, case.drafts, case.texts)
+        accounts = [(stores, await open_account(stores)) for stores in both]
+        for stores, account_id in accounts:
+            await _fill(stores, account_id, case.drafts, case.texts)
         for query in case.queries:
-            plain, sql = [await _ask(stores, case, query) for stores in both]
+
+            async def ask(r: StoreReader, query: EmailQuery = query) -> Any:
+                return await r.query_emails(query, case.stop, case.has_total)
+
+            plain, sql = [await stores.read(ask, account_id) for stores, account_id in accounts]
             assert sql == plain, query
 
     runner.run(check())
-
-
-async def _ask(stores: Stores, case: Case, query: EmailQuery) -> tuple[list[int], int | None]:
-    return await stores.read(
-        lambda r: r.query_emails(query, case.stop, case.has_total), case.account
-    )
 
 
 # -- single rules, on each implementation ---------------------------------------------------------
@@ -273,6 +272,15 @@ async def test_in_mailbox_other_than_wants_one_other_mailbox(stores: Stores) -> 
     )
     condition = EmailCondition(in_mailbox_other_than=(TRASH, ARCHIVE))
     assert await _numbers(stores, EmailQuery(condition)) == [2]
+
+
+async def test_dates_include_their_start_and_exclude_their_end(stores: Stores) -> None:
+    await _deliver(stores, *(Draft(n, received_s=n) for n in range(1, 5)))
+    for after, before, found in ((2000, 4000, [3, 2]), (1999, 3999, [3, 2]), (2001, 4001, [4, 3])):
+        condition = EmailCondition(after=NOW_MS + after, before=NOW_MS + before)
+        assert await _numbers(stores, EmailQuery(condition)) == found
+    ever = EmailCondition(after=-(2**50), before=2**50)
+    assert await _numbers(stores, EmailQuery(ever)) == [4, 3, 2, 1]
 
 
 async def test_sorts_apply_in_turn_and_ties_are_newest_first(stores: Stores) -> None:

@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.jmap.mail_fixture import (
     HTML,
@@ -26,6 +28,8 @@ from tests.jmap.mail_fixture import (
 )
 from tests.world import World
 from tindra.base import limits
+from tindra.core.errors import SetError
+from tindra.features.mail.writing.compose import build_planned, plan_message
 
 FROM = [{"name": "Alex", "email": OWN}]
 
@@ -433,6 +437,44 @@ async def test_truths_told_of_a_body_value_are_welcome_if_false(world: World) ->
     assert await create_email(world, inbox, textBody=[TEXT], bodyValues={"t": value})
 
 
+_NAMES = st.sampled_from(
+    """type subParts partId blobId charset disposition name cid language location size headers
+    textBody htmlBody attachments bodyStructure bodyValues value isTruncated from to subject sentAt
+    messageId email addresses keywords mailboxIds t h
+    header:From header:X-A:all header:Content-Type header:To:asGroupedAddresses""".split()
+)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["t", "text/plain", "text/html"])
+    | st.sampled_from(["multipart/mixed", "2026-01-01T00:00:00Z", "a@b.test", "\r\nX: y", "\0", ""])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=5),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(st.dictionaries(_NAMES, _ANYTHING, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_any_object_gives_a_message_or_a_named_refusal(obj: dict[str, Any]) -> None:
+    refusal: SetError | None = None
+    try:
+        plan = plan_message({"bodyValues": VALUES} | obj)
+    except SetError as error:
+        refusal = error
+    if refusal is not None:
+        assert refusal.kind == "invalidProperties"
+        assert refusal.properties
+        return
+    for part, _ in plan.blobs:
+        part.content = b"x"
+    try:
+        raw = build_planned(plan.headers, plan.root, "=_mark_")
+    except ValueError:
+        return
+    head = raw.partition(b"\r\n\r\n")[0]
+    assert b"\r\nX: y" not in head
+    assert b"\0" not in head
+
+
 # --- creating: blobs and bounds ---------------------------------------------------------------
 
 
@@ -614,8 +656,8 @@ async def test_too_many_keywords_by_patch_are_refused(world: World) -> None:
 async def test_two_names_of_one_email_are_both_applied(world: World) -> None:
     inbox = await world.add_mailbox("Inbox")
     id = await create_email(world, inbox)
-    call = {"accountId": world.account_id, "update": {id: {"keywords/a": True}}}
-    call["update"]["#e"] = {"keywords/b": True}  # type: ignore[index]
+    update = {id: {"keywords/a": True}, "#e": {"keywords/b": True}}
+    call = {"accountId": world.account_id, "update": update}
     await world.request([["Email/set", call, "0"]], createdIds={"e": id})
     assert (await get_email(world, id, "keywords"))["keywords"] == {"a": True, "b": True}
 

@@ -22,7 +22,7 @@ from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import AccountId
 from tindra.features.mail import submission as feature
-from tindra.features.mail.envelope import HOLD_SECONDS_MAX, RECIPIENTS_MAX
+from tindra.features.mail.writing.envelope import HOLD_SECONDS_MAX, RECIPIENTS_MAX
 from tindra.sync.ports import (
     AuthRevoked,
     ProviderError,

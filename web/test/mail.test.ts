@@ -307,7 +307,7 @@ describe('what is sent', () => {
     subject: 'Plan',
     html: '<div>Yes</div>',
     text: 'Yes',
-    quote: { introduction: 'On Monday, <Anna> wrote:', html: '<p>Shall we?</p>', text: 'Shall we?' },
+    quote: { isForward: false, introduction: 'On Monday, <Anna> wrote:', html: '<p>Shall we?</p>', text: 'Shall we?' },
     attachments: [{ blobId: 'b1', name: 'a.pdf', type: 'application/pdf', size: 3 }],
     inReplyTo: ['m@x'],
     references: ['m@x'],
@@ -327,6 +327,16 @@ describe('what is sent', () => {
     expect(values['html']?.value).toContain('<blockquote type="cite"><p>Shall we?</p></blockquote>');
     expect(values['html']?.value).toContain('On Monday, &lt;Anna&gt; wrote:');
     expect(built).not.toHaveProperty('cc');
+  });
+
+  it('passes a message on as it is', () => {
+    const quote = { isForward: true, introduction: 'From: Anna', html: '<p>a</p>', text: 'a\n' };
+    const values = buildEmail({ ...content, quote }, identity, 'drafts')['bodyValues'] as Record<
+      string,
+      { value: string }
+    >;
+    expect(values['text']?.value).toBe('Yes\n\nFrom: Anna\n\na');
+    expect(values['html']?.value).not.toContain('blockquote');
   });
 
   it('is filed as sent when it is gone', () => {

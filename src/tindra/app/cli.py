@@ -41,7 +41,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _load(config: Path | None, **flags: Any) -> Settings:
-    from tindra.app.log import set_up_log  # noqa: PLC0415 heavy, see above
+    from tindra.app.log import set_up_log
 
     try:
         settings = load_settings(config, **flags)
@@ -53,9 +53,9 @@ def _load(config: Path | None, **flags: Any) -> Settings:
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a command, turning every foreseeable failure into one sentence."""
-    from tindra.app.serve import run_async  # noqa: PLC0415
-    from tindra.core.errors import StoreError  # noqa: PLC0415
-    from tindra.sync.ports import ProviderError  # noqa: PLC0415
+    from tindra.app.serve import run_async
+    from tindra.core.errors import StoreError
+    from tindra.sync.ports import ProviderError
 
     known = (SettingsError, StoreError, ProviderError)
     try:
@@ -94,7 +94,7 @@ def serve(
     port: Port to listen on; 0 takes a free one.
     base_url: Public address, when a proxy stands before this server.
     """
-    from tindra.app.serve import run_serve  # noqa: PLC0415
+    from tindra.app.serve import run_serve
 
     settings = _load(config, data=data, host=host, port=port, base_url=base_url)
 
@@ -122,8 +122,8 @@ def demo(
     messages: How much mail the provider has.
     quiet: Print only the address.
     """
-    from tindra.app.demo.command import run_demo  # noqa: PLC0415
-    from tindra.app.log import set_up_log  # noqa: PLC0415
+    from tindra.app.demo.command import run_demo
+    from tindra.app.log import set_up_log
 
     settings = Settings(host=host, port=port)
     set_up_log("text", "warning" if quiet else "info")
@@ -145,7 +145,7 @@ def demo(
 @app.command
 def doctor(*, config: ConfigFile = None, data: DataFolder = None) -> None:
     """Check this installation and say what is wrong, and how to mend it."""
-    from tindra.app.doctor import run_doctor  # noqa: PLC0415
+    from tindra.app.doctor import run_doctor
 
     settings = _load(config, data=data)
     _run(lambda: run_doctor(settings, console))
@@ -180,7 +180,7 @@ def user_add(
     login: What the user signs in as; an address, usually.
     password_stdin: Read the password from standard input.
     """
-    from tindra.app.accounts import run_user_add  # noqa: PLC0415
+    from tindra.app.accounts import run_user_add
 
     settings = _load(config, data=data)
     password = _ask_password(f"New password for {login}", True, password_stdin)
@@ -190,7 +190,7 @@ def user_add(
 @user_app.command(name="list")
 def user_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
     """List the users."""
-    from tindra.app.accounts import run_user_list  # noqa: PLC0415
+    from tindra.app.accounts import run_user_list
 
     settings = _load(config, data=data)
     _run(lambda: run_user_list(settings, console))
@@ -207,14 +207,14 @@ def user_token(
     login: The user.
     name: What it is for, as the user will read it in a list.
     """
-    from tindra.app.accounts import run_user_token  # noqa: PLC0415
+    from tindra.app.accounts import run_user_token
 
     settings = _load(config, data=data)
     _run(lambda: run_user_token(settings, console, login, name))
 
 
 @account_app.command(name="add")
-def account_add(  # noqa: PLR0913 each is one thing a person may have to say
+def account_add(
     login: str,
     address: str,
     *,
@@ -246,9 +246,9 @@ def account_add(  # noqa: PLR0913 each is one thing a person may have to say
     name: The name that others read beside the address.
     password_stdin: Read the mailbox password from standard input.
     """
-    from tindra.app.accounts import run_account_add  # noqa: PLC0415
-    from tindra.app.people import NewMailbox  # noqa: PLC0415
-    from tindra.features.connect import Endpoint  # noqa: PLC0415
+    from tindra.app.accounts import run_account_add
+    from tindra.app.people import NewMailbox
+    from tindra.features.connect import Endpoint
 
     settings = _load(config, data=data)
     password = _ask_password(f"Password of {address} at {imap_host}", False, password_stdin)
@@ -261,7 +261,7 @@ def account_add(  # noqa: PLR0913 each is one thing a person may have to say
 @account_app.command(name="list")
 def account_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
     """List connected mailboxes, and how each is doing."""
-    from tindra.app.accounts import run_account_list  # noqa: PLC0415
+    from tindra.app.accounts import run_account_list
 
     settings = _load(config, data=data)
     _run(lambda: run_account_list(settings, console))

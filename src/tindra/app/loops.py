@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from tindra.app.log import log, report
+from tindra.app.log import report
+from tindra.app.mirrors import Mirrors
 from tindra.app.wiring import Installation
 from tindra.base.ids import AccountId
 from tindra.core.ports import CommitInfo, StoreReader, TimerRow
 from tindra.core.tx import Tx, transact
-from tindra.features.connect import load_connections
 from tindra.features.mail.indexing import run_index_step
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
-from tindra.sync.engine import AccountMirror
 from tindra.sync.route import make_route_loader
 from tindra.sync.submission import SubmissionRunner
 
@@ -42,7 +41,6 @@ class Loops:
         self._fresh: dict[AccountId, None] = {}
         self._is_fresh = asyncio.Event()
         self._is_due = asyncio.Event()
-        self._mirrors: dict[tuple[AccountId, str], asyncio.Task[None]] = {}
         self._changed: dict[AccountId, None] = {}
         self._is_changed = asyncio.Event()
         self._submitting: set[AccountId] = set()
@@ -163,25 +161,11 @@ class Loops:
 
     # -- mirrors ---------------------------------------------------------------------------------
     async def _run_mirrors(self, group: asyncio.TaskGroup) -> None:
+        mirrors = Mirrors(self._services, self._installation.imap, group, report)
         while True:
             await self._is_changed.wait()
             self._is_changed.clear()
             while self._changed:
                 account_id = next(iter(self._changed))
                 del self._changed[account_id]
-                await self._guard(
-                    "mirrors",
-                    lambda id=account_id: self._match_mirrors(id, group),  # type: ignore[misc]
-                )
-
-    async def _match_mirrors(self, account_id: AccountId, group: asyncio.TaskGroup) -> None:
-        """Start a mirror for each Connection that has none, stop those that lost theirs."""
-        found = await load_connections(self._services, account_id)
-        wanted = {(account_id, id) for id, c in found.items() if c["phase"] != "stopped"}
-        for key in wanted - self._mirrors.keys():
-            mirror = AccountMirror(self._services, self._installation.imap, *key, report)
-            self._mirrors[key] = group.create_task(mirror.run())
-            log("mirror started", connection=key[1])
-        for key in [k for k in self._mirrors if k[0] == account_id and k not in wanted]:
-            self._mirrors.pop(key).cancel()
-            log("mirror stopped", connection=key[1])
+                await self._guard("mirrors", lambda id=account_id: mirrors.match(id))  # type: ignore[misc]

@@ -3,6 +3,10 @@
 The object tells devices and people everything but the secrets, which lie sealed in the vault under
 `make_secret_name`. The sync engine writes the status; what changed reaches devices like any other
 change. Capability `urn:tindra:params:jmap:connect` (docs/protocol/connect.md).
+
+Invariant: `revision`, which devices do not see, is raised by every change that a running mirror
+must not overlook (password, servers, stopping); the status of a mirror that knows an older one is
+not written any more.
 """
 
 from __future__ import annotations
@@ -51,6 +55,7 @@ _CONNECTION = ObjectType(
         "progress": _server_set(int | None),
         "messagesDone": _server_set(int, 0),
         "messagesTotal": _server_set(int | None),
+        "messagesSkipped": _server_set(int, 0),
         "lastError": _server_set(str | None),
         "nextTryAt": _server_set(str | None),
     },
@@ -89,54 +94,117 @@ async def add_connection(
                 "progress": None,
                 "messagesDone": 0,
                 "messagesTotal": None,
+                "messagesSkipped": 0,
                 "lastError": None,
                 "nextTryAt": None,
+                "revision": 0,
             },
             "c",
         )
 
     id, _ = await transact(services, account_id, "connection-add", make_id, origin="system")
-    await services.secrets.put_secret(account_id, make_secret_name(id, "imap"), imap[1])
-    if smtp is not None:
-        await services.secrets.put_secret(account_id, make_secret_name(id, "smtp"), smtp[1])
-    await update_connection(services, account_id, id, {"phase": "connecting"})
+    password = None if smtp is None else smtp[1]
+    await _put_secrets(services, account_id, id, imap[1], password)
+    await _edit(services, account_id, id, _CONNECTING)
     return id
 
 
+_CONNECTING: Final = {"phase": "connecting", "lastError": None, "nextTryAt": None}
+
+
+async def _put_secrets(
+    services: Services, account_id: AccountId, id: str, imap: str, smtp: str | None
+) -> None:
+    await services.secrets.put_secret(account_id, make_secret_name(id, "imap"), imap)
+    if smtp is not None:
+        await services.secrets.put_secret(account_id, make_secret_name(id, "smtp"), smtp)
+
+
 async def load_connections(services: Services, account_id: AccountId) -> dict[str, dict[str, Any]]:
-    """id -> Connection of an account."""
+    """id -> Connection of an account, with its `revision`."""
     rows = await services.store.read(account_id, lambda r: r.load_objects("Connection", None))
-    return {row.id: msgspec.json.decode(row.data) for row in rows}
+    return {row.id: {"revision": 0} | msgspec.json.decode(row.data) for row in rows}
 
 
-async def update_connection(
+async def update_status(
+    services: Services, account_id: AccountId, id: str, revision: int, changes: Mapping[str, Any]
+) -> bool:
+    """Write how the mirroring goes; equal values write nothing and wake nobody.
+
+    Args:
+        revision: what the mirror knows; False if it is not that of the Connection any more.
+    """
+
+    async def write(tx: Tx) -> bool:
+        before = await tx.load("Connection", id)
+        if before is None or before.get("revision", 0) != revision:
+            return False
+        await tx.update("Connection", id, before, before | dict(changes))
+        return True
+
+    is_current, _ = await transact(services, account_id, "connection-status", write, "system")
+    return is_current
+
+
+async def _edit(
     services: Services, account_id: AccountId, id: str, changes: Mapping[str, Any]
 ) -> None:
-    """Write how the mirroring goes; equal values write nothing and wake nobody."""
+    """Change what a running mirror must not overlook."""
 
     async def write(tx: Tx) -> None:
         before = await tx.load("Connection", id)
         if before is not None:
-            await tx.update("Connection", id, before, before | dict(changes))
+            revision = before.get("revision", 0) + 1
+            await tx.update(
+                "Connection", id, before, before | dict(changes) | {"revision": revision}
+            )
 
-    await transact(services, account_id, "connection-status", write, origin="system")
+    await transact(services, account_id, "connection-edit", write, origin="system")
 
 
 async def update_endpoints(
     services: Services, account_id: AccountId, id: str, imap: Endpoint, smtp: Endpoint | None
 ) -> None:
     """The provider moved: connect to its new servers with the same passwords."""
-    await update_connection(
-        services,
-        account_id,
-        id,
-        {
-            "imap": msgspec.to_builtins(imap),
-            "smtp": None if smtp is None else msgspec.to_builtins(smtp),
-            "host": imap.host,
-            "phase": "connecting",
-        },
-    )
+    places = {
+        "imap": msgspec.to_builtins(imap),
+        "smtp": None if smtp is None else msgspec.to_builtins(smtp),
+        "host": imap.host,
+    }
+    await _edit(services, account_id, id, _CONNECTING | places)
+
+
+async def update_password(
+    services: Services, account_id: AccountId, id: str, password: str
+) -> None:
+    """A new password for both servers; the mirror tries it at once."""
+    connection = (await load_connections(services, account_id))[id]
+    smtp = None if connection["smtp"] is None else password
+    await _put_secrets(services, account_id, id, password, smtp)
+    await _edit(services, account_id, id, _CONNECTING)
+
+
+async def stop_connection(services: Services, account_id: AccountId, id: str) -> None:
+    """Pause the mirroring; what devices do meanwhile is told to the provider later."""
+    await _edit(services, account_id, id, _CONNECTING | {"phase": "stopped"})
+
+
+async def start_connection(services: Services, account_id: AccountId, id: str) -> None:
+    """End a pause."""
+    await _edit(services, account_id, id, _CONNECTING)
+
+
+async def remove_connection(services: Services, account_id: AccountId, id: str) -> None:
+    """Forget a provider and its passwords; the mail that was mirrored stays."""
+
+    async def write(tx: Tx) -> None:
+        before = await tx.load("Connection", id)
+        if before is not None:
+            await tx.destroy("Connection", id, before)
+
+    await transact(services, account_id, "connection-remove", write, origin="system")
+    for service in ("imap", "smtp"):
+        await services.secrets.delete_secret(account_id, f"connection:{id}:{service}")
 
 
 CONNECT_FEATURE = Feature(

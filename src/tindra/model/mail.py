@@ -5,6 +5,7 @@ Rows are what is stored; the JMAP objects are made from them in `features/mail`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -13,13 +14,17 @@ from tindra.base.ids import BlobId, EmailId, MailboxId, ModSeq, ThreadId, encode
 
 DOC_COUNTER_BITS = 20
 _EMAIL_ID_DIGITS = 11
+_IDS_CACHED = 32_768
+"""A screen of mail names each id several times on its way; about 6 MiB when full."""
 
 
+@lru_cache(maxsize=_IDS_CACHED)
 def encode_email_id(doc_id: int) -> EmailId:
     """The Email id of a document number: "e" and 11 base32hex digits, so ids sort by time."""
     return EmailId("e" + encode_base32(doc_id, _EMAIL_ID_DIGITS))
 
 
+@lru_cache(maxsize=_IDS_CACHED)
 def parse_email_id(text: str) -> int | None:
     """The document number of an Email id; None for any text that was never one."""
     if len(text) != _EMAIL_ID_DIGITS + 1 or text[0] != "e" or text != text.lower():

@@ -26,6 +26,7 @@ from tindra.server.http.exchange import (
     Response,
     Send,
 )
+from tindra.server.hub import StreamHub
 from tindra.server.metrics import Metrics
 from tindra.server.options import ServerOptions
 from tindra.server.router import Route, Router
@@ -37,7 +38,6 @@ from tindra.server.routes.session import SessionRoute
 from tindra.server.routes.static_files import StaticRoute
 from tindra.server.routes.token import TokenRoute
 from tindra.server.routes.upload import UploadRoute
-from tindra.server.streams import StreamHub
 
 EMAIL_DELIVERY = "EmailDelivery"
 """A pushed name that is no type: its state changes when mail comes in. Source: RFC 8621 s1.5"""

@@ -1,29 +1,25 @@
-"""Open event streams: which commit goes to whom, merged while a client is slow (RFC 8620 s7).
+"""One event stream: what waits for its client, merged while the client is slow (RFC 8620 s7).
 
 Nothing here sends or knows HTTP. Invariants: a stream holds at most one state for each account
-and type, however slow its client is; a state goes only to streams whose caller may read the
-account; what many streams get is encoded once. Hints may come late, twice or never: a state that
-a client already had costs it a comparison.
+and type, however slow its client is; what many streams get is encoded once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
-from tindra.base import limits
-from tindra.base.clock import Clock
-from tindra.base.ids import AccountId, ModSeq, UserId, is_id
-from tindra.core.ports import Bus, CommitInfo, Cursor
+from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.core.ports import Cursor
 from tindra.core.state import encode_state
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
 
-STREAMS_MAX = 20_000
-"""Of one process: about 400 MB. More belong into a process of their own."""
-TICK_S = 0.5
-"""How exactly pings are kept."""
+BURST_MS = 50
+"""After an event a stream rests so long and gathers what comes: at most 20 events a second, and
+still well within 100 ms of each commit. One timer wakes all streams that rest."""
 KEEPALIVE_MS = 120_000
 """A comment goes down a stream that asked for no pings, so that a dead line is noticed."""
 EVENT_ID_ACCOUNTS_MAX = 50
@@ -31,6 +27,16 @@ EVENT_ID_ACCOUNTS_MAX = 50
 state that the client already had."""
 
 Changed = Mapping[AccountId, Mapping[str, ModSeq]]
+
+
+class EncodedCommit(NamedTuple):
+    """A commit as an event."""
+
+    newest: ModSeq
+    lines: bytes
+    """The event without its id and its end."""
+    whole: bytes
+    """The event, with the id of a client that knows nothing of other accounts."""
 
 
 class Commit:
@@ -41,14 +47,16 @@ class Commit:
     def __init__(self, account_id: AccountId, states: Mapping[str, ModSeq]) -> None:
         self.account_id = account_id
         self.states = states
-        self._encoded: dict[frozenset[str] | None, tuple[bytes, ModSeq]] = {}
+        self._encoded: dict[frozenset[str] | None, EncodedCommit] = {}
 
-    def encode(self, types: frozenset[str] | None) -> tuple[bytes, ModSeq]:
-        """The event without its id, and the newest state in it; `types` must name one of ours."""
+    def encode(self, types: frozenset[str] | None) -> EncodedCommit:
+        """The event for a choice of types, one of which must be ours."""
         found = self._encoded.get(types)
         if found is None:
             chosen = {t: m for t, m in self.states.items() if types is None or t in types}
-            found = (encode_state_event({self.account_id: chosen}), max(chosen.values()))
+            newest = max(chosen.values())
+            lines = encode_state_event({self.account_id: chosen})
+            found = EncodedCommit(newest, lines, lines + _end_event({self.account_id: newest}))
             self._encoded[types] = found
         return found
 
@@ -69,6 +77,10 @@ def encode_event_id(known: Mapping[AccountId, ModSeq]) -> str:
     return ",".join(f"{account_id}:{modseq}" for account_id, modseq in newest)
 
 
+def _end_event(known: Mapping[AccountId, ModSeq]) -> bytes:
+    return b"id: " + encode_event_id(known).encode() + b"\n\n"
+
+
 def parse_event_id(text: str) -> dict[AccountId, ModSeq]:
     """What a returning client knows; fields that are not ours are left out, which only costs it
     states that it has."""
@@ -85,7 +97,7 @@ class EventStream:
 
     __slots__ = (
         "_beat_ms", "_is_woken", "_merged", "_single", "_waiter", "accounts", "beat_due_ms",
-        "is_ending", "known", "ping_ms", "recheck_ms", "sign_in", "types",
+        "is_ending", "known", "ping_ms", "recheck_ms", "rest_until_ms", "sign_in", "types",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +117,8 @@ class EventStream:
         self.accounts: frozenset[AccountId] = frozenset()
         """Where the hub has this stream."""
         self.is_ending = False
+        self.rest_until_ms = now_ms
+        """Until when it gathers before it sends again."""
         self.recheck_ms = now_ms + CALLER_FRESH_MS
         self._beat_ms = ping_ms or KEEPALIVE_MS
         self.beat_due_ms = now_ms + self._beat_ms
@@ -114,10 +128,11 @@ class EventStream:
         self._is_woken = False
 
     # -- filled by the hub -----------------------------------------------------------------------
-    def offer(self, commit: Commit) -> None:
-        """Something was committed; kept until the client takes it, merged with what waits."""
+    def offer(self, commit: Commit) -> bool:
+        """Keep what was committed until the client takes it, merged with what waits; False if it
+        is of no interest here."""
         if self.types is not None and self.types.isdisjoint(commit.states):
-            return
+            return False
         if self._single is None and self._merged is None:
             self._single = commit
         else:
@@ -125,12 +140,7 @@ class EventStream:
                 self._merge(self._single.account_id, self._single.states)
                 self._single = None
             self._merge(commit.account_id, commit.states)
-        self.wake()
-
-    def offer_states(self, account_id: AccountId, states: Mapping[str, ModSeq]) -> None:
-        """States that a returning client may have missed."""
-        if states:
-            self.offer(Commit(account_id, states))
+        return True
 
     def _merge(self, account_id: AccountId, states: Mapping[str, ModSeq]) -> None:
         if self._merged is None:
@@ -162,20 +172,24 @@ class EventStream:
     # -- emptied by the sender -------------------------------------------------------------------
     def take_event(self, now_ms: int) -> bytes:
         """The state event to send now, b"" for none."""
-        if self._single is not None:
-            body, newest = self._single.encode(self.types)
-            told = {self._single.account_id: newest}
-        elif self._merged is not None:
-            body = encode_state_event(self._merged)
-            told = {id: max(states.values()) for id, states in self._merged.items()}
-        else:
+        single, merged = self._single, self._merged
+        if single is None and merged is None:
             return b""
         self._single = self._merged = None
-        for account_id, modseq in told.items():
-            before = self.known.pop(account_id, modseq)
-            self.known[account_id] = max(before, modseq)
+        self.rest_until_ms = now_ms + BURST_MS
         self.beat_due_ms = now_ms + self._beat_ms
-        return body + b"id: " + encode_event_id(self.known).encode() + b"\n\n"
+        if single is not None:
+            event = single.encode(self.types)
+            self._note_told(single.account_id, event.newest)
+            return event.whole if len(self.known) == 1 else event.lines + _end_event(self.known)
+        assert merged is not None
+        for account_id, states in merged.items():
+            self._note_told(account_id, max(states.values()))
+        return encode_state_event(merged) + _end_event(self.known)
+
+    def _note_told(self, account_id: AccountId, newest: ModSeq) -> None:
+        before = self.known.pop(account_id, newest)
+        self.known[account_id] = max(before, newest)
 
     def take_beat(self, now_ms: int) -> bytes:
         """The ping (or, for who asked for none, the comment) to send now, b"" for none.
@@ -198,132 +212,3 @@ class EventStream:
             finally:
                 self._waiter = None
         self._is_woken = False
-
-
-class StreamsFull(Exception):
-    """This user, or this process, has as many open streams as it may."""
-
-    def __init__(self, detail: str, is_user: bool) -> None:
-        super().__init__(detail)
-        self.is_user = is_user
-
-
-class StreamHub:
-    """All open streams of this process."""
-
-    def __init__(self, bus: Bus, clock: Clock, pushed: Iterable[str]) -> None:
-        """
-        Args:
-            pushed: names of the types whose states devices are told.
-        """
-        self._clock = clock
-        self._pushed = frozenset(pushed)
-        self._streams: set[EventStream] = set()
-        self._by_account: dict[AccountId, set[EventStream]] = {}
-        self._by_user: dict[UserId, int] = {}
-        self._told: dict[AccountId, dict[str, ModSeq]] = {}
-        """Newest states heard of, for accounts with streams: a late or repeated hint is dropped."""
-        self._opened = 0
-        self._ticker: asyncio.TimerHandle | None = None
-        self.is_closing = False
-        self._unsubscribe = bus.subscribe(self._on_commit)
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    def open(self, stream: EventStream) -> None:
-        """Let commits reach a new stream. Raises: StreamsFull."""
-        user_id = stream.sign_in.caller.user.id
-        held = self._by_user.get(user_id, 0)
-        if held >= limits.STREAMS_PER_USER_MAX:
-            raise StreamsFull(f"over {limits.STREAMS_PER_USER_MAX} open event streams", True)
-        if self.is_closing or len(self._streams) >= STREAMS_MAX:
-            raise StreamsFull("no more event streams are taken here now", False)
-        self._by_user[user_id] = held + 1
-        self._streams.add(stream)
-        # Streams that came together do not look at their sign-in together.
-        self._opened += 1
-        stream.recheck_ms -= self._opened * 617 % (CALLER_FRESH_MS // 2)
-        self.place(stream)
-        if self._ticker is None:
-            self._arm()
-
-    def place(self, stream: EventStream) -> None:
-        """Put a stream under the accounts that its caller may read now."""
-        accounts = frozenset(stream.sign_in.caller.accounts)
-        for account_id in accounts - stream.accounts:
-            self._by_account.setdefault(account_id, set()).add(stream)
-        gone = stream.accounts - accounts
-        self._take_off(stream, gone)
-        stream.forget(gone)
-        stream.accounts = accounts
-
-    def close_stream(self, stream: EventStream) -> None:
-        """A stream has ended."""
-        self._streams.discard(stream)
-        self._take_off(stream, stream.accounts)
-        stream.accounts = frozenset()
-        user_id = stream.sign_in.caller.user.id
-        self._by_user[user_id] -= 1
-        if not self._by_user[user_id]:
-            del self._by_user[user_id]
-
-    def end_sign_in(self, sign_in: SignIn) -> None:
-        """End the streams of a sign-in that was revoked."""
-        for stream in self._streams:
-            if stream.sign_in is sign_in:
-                stream.end()
-
-    def close(self) -> None:
-        """End all streams and listen no more."""
-        self.is_closing = True
-        self._unsubscribe()
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
-        for stream in self._streams:
-            stream.end()
-
-    def wake_due(self) -> None:
-        """Wake the streams that have something to do by the clock. Cost: 0.1 us a stream."""
-        now = self._clock.monotonic_ms()
-        for stream in self._streams:
-            if stream.beat_due_ms <= now or stream.recheck_ms <= now:
-                stream.wake()
-
-    def list_pushed(self, states: Mapping[str, ModSeq]) -> dict[str, ModSeq]:
-        """Those of `states` that devices are told."""
-        return {name: modseq for name, modseq in states.items() if name in self._pushed}
-
-    def _on_commit(self, info: CommitInfo) -> None:
-        streams = self._by_account.get(info.account_id)
-        if not streams:
-            return
-        told = self._told.setdefault(info.account_id, {})
-        states = {
-            name: modseq
-            for name, modseq in info.states.items()
-            if name in self._pushed and modseq > told.get(name, -1)
-        }
-        if states:
-            told.update(states)
-            commit = Commit(info.account_id, states)
-            for stream in streams:
-                stream.offer(commit)
-
-    def _take_off(self, stream: EventStream, accounts: Iterable[AccountId]) -> None:
-        for account_id in accounts:
-            streams = self._by_account[account_id]
-            streams.discard(stream)
-            if not streams:
-                del self._by_account[account_id]
-                self._told.pop(account_id, None)
-
-    def _arm(self) -> None:
-        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _tick(self) -> None:
-        self._ticker = None
-        if self._streams and not self.is_closing:
-            self.wake_due()
-            self._arm()

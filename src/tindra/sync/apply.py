@@ -128,7 +128,9 @@ async def apply_messages(
                 mailbox_id,
                 item.message.uid,
                 encode_email_id(docs[item.arrival.blob_id]),
-                item.keywords if item.message.has_flags else joined.get(docs[item.arrival.blob_id], ()),
+                item.keywords
+                if item.message.has_flags
+                else joined.get(docs[item.arrival.blob_id], ()),
                 item.message.modseq or 0,
             )
             for item in fetched

@@ -6,7 +6,7 @@ its mailbox. Stored together with the cursor, so that a crash repeats at most on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec

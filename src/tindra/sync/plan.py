@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-import msgspec
-
 from tindra.base.ids import MailboxId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
 from tindra.sync.ports import RemoteMailbox

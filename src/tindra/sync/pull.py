@@ -19,7 +19,7 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import RemoteRow
 from tindra.sync.apply import apply_flags, apply_reset, apply_vanished, read_mirror
-from tindra.sync.cursor import RemoteCursor, put_cursor
+from tindra.sync.cursor import RemoteCursor
 from tindra.sync.intake import Intake
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import BRAKE_MESSAGES_MIN, decide_vanished
@@ -153,7 +153,12 @@ class Puller:
             return True
         del self._missing[mailbox_id]
         cursor = self._cursors[mailbox_id]
-        await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, phase="live"))
+        # With mod-sequences the next look learns of all that changed since the snapshot.
+        compared_ms = self._services.clock.now_ms() if cursor.highest_modseq else 0
+        await self.intake.keep(
+            mailbox_id,
+            msgspec.structs.replace(cursor, phase="live", compared_ms=compared_ms),
+        )
         return False
 
     async def _list_missing(self, mailbox_id: str) -> list[int]:
@@ -281,9 +286,7 @@ class Puller:
         """Fetch messages of a live mailbox; what cannot be had is asked for again at each look."""
         cursor = self._cursors[mailbox_id]
         if len(uids) > TURN_MESSAGES_MAX:
-            await self.intake.keep(
-                mailbox_id, msgspec.structs.replace(cursor, phase="backfilling")
-            )
+            await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, phase="backfilling"))
             return
         if uids:
             await self._fetch(mailbox_id, sorted(uids, reverse=True))
@@ -322,7 +325,8 @@ class Puller:
 
     async def _note_misses(self, mailbox_id: str, asked: Sequence[int], got: set[int]) -> None:
         """A message may be announced before it can be had; or it is gone again already."""
-        missed, given_up = [], []
+        missed: list[int] = []
+        given_up: list[int] = []
         for uid in asked:
             if uid in got:
                 self._misses.pop((mailbox_id, uid), None)
@@ -334,6 +338,12 @@ class Puller:
         cursor = self._cursors[mailbox_id]
         kept = sorted({*cursor.missed, *missed}.difference(got, given_up))
         await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, missed=tuple(kept)))
+
+    async def ask_again(self, mailbox_id: str, uids: Sequence[int]) -> None:
+        """Have the next look fetch messages that base does not know any more."""
+        cursor = self._cursors[mailbox_id]
+        missed = tuple(sorted({*cursor.missed, *uids}))
+        await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, missed=missed))
 
     async def _take_flags(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
         for start in range(0, len(messages), ROWS_PER_COMMIT_MAX):

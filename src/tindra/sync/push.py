@@ -1,13 +1,14 @@
-"""Tells the provider what devices did: intents are looked at in groups and planned from the views.
+"""Tells the provider what devices did to Emails: intents are planned in groups from the views.
 
 An intent is finished only after the provider answered and base knows the new agreement. A crash
-in between means that the same plan is made again and finds less or nothing to do.
+in between means that the same plan is made again and finds less or nothing to do: what cannot be
+repeated harmlessly (append, copy, a move that is no single command) is looked for first.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,16 +17,21 @@ from tindra.base.ids import AccountId, MailboxId
 from tindra.core.ports import OutboxRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
-from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
-from tindra.sync.apply import mirror_of, read_mirror
-from tindra.sync.cursor import RemoteCursor, delete_cursor, load_cursors, put_cursor
+from tindra.model.mail import EmailRow, RemoteRow, parse_email_id
+from tindra.sync.apply import load_base, mirror_of, read_mirror
+from tindra.sync.cursor import RemoteCursor, load_cursors
 from tindra.sync.mirror import MirrorReader
-from tindra.sync.plan import KeywordPush, PlacePush, PushPlan, make_flag, plan_push
+from tindra.sync.plan import (
+    GHOST_LOST,
+    KeywordPush,
+    PlacePush,
+    PushPlan,
+    make_flag,
+    make_ghost,
+    plan_push,
+)
 from tindra.sync.ports import MailSession, Rejected
-
-SelectFunction = Callable[[str], Awaitable[frozenset[str]]]
-"""Select the remote mailbox of a Mailbox id; gives the flags it keeps."""
-LookFunction = Callable[[str], Awaitable[None]]
+from tindra.sync.pull import Puller
 
 
 class PushViews(NamedTuple):
@@ -33,20 +39,15 @@ class PushViews(NamedTuple):
 
     emails: dict[str, EmailRow]
     base: dict[str, list[RemoteRow]]
-    mailboxes: dict[str, MailboxRow]
     cursors: dict[str, RemoteCursor]
 
 
 async def load_views(reader: MirrorReader, ids: Sequence[str]) -> PushViews:
-    """Local and base of these Emails. Cost: five reads."""
+    """Local and base of these Emails. Cost: three reads."""
     docs = [doc for id in ids if (doc := parse_email_id(id)) is not None]
-    base: dict[str, list[RemoteRow]] = defaultdict(list)
-    for row in await reader.find_remote_by_emails(docs):
-        base[row.email_id].append(row)
     return PushViews(
-        {str(row.id): row for row in await reader.load_emails(docs)},
-        base,
-        {str(row.id): row for row in await reader.load_mailboxes()},
+        {str(row.id): row for row in await reader.load_emails(docs)} if docs else {},
+        await load_base(reader, docs),
         await load_cursors(reader),
     )
 
@@ -62,43 +63,52 @@ class Pusher:
     """Carries out plans over one session.
 
     Args:
-        look: brings a mailbox up to date with the provider (the engine's pull); called where the
-            provider did not say which uid a message got, and before anything is appended again.
+        puller: reads on the same session; called where the provider did not say which uid a
+            message got, and before anything that may have been done already.
     """
 
     def __init__(
-        self,
-        services: Services,
-        account_id: AccountId,
-        session: MailSession,
-        select: SelectFunction,
-        look: LookFunction,
+        self, services: Services, account_id: AccountId, session: MailSession, puller: Puller
     ) -> None:
         self._services = services
         self._account_id = account_id
         self._session = session
-        self._select = select
-        self._look = look
+        self._puller = puller
 
     async def push_emails(self, rows: Sequence[OutboxRow]) -> None:
         """Carry out the intents about Emails, and finish them.
 
-        Raises: ProviderError; what was done until then is known to base.
+        Raises: ProviderError; what was done until then is known to base. Renumbered: plan again.
         """
-        ids = [row.key.removeprefix("email:") for row in rows]
+        ids = [row.key for row in rows]
         views = await self._load(ids)
         plans = plan_group(ids, views)
-        appended = {p.mailbox_id for plan in plans.values() for p in plan.places if p.row is None}
-        if appended:
-            # It may be there already: we may have died between the append and the note of it.
-            for mailbox_id in appended:
-                if mailbox_id is not None:
-                    await self._look(mailbox_id)
+        targets = self._list_unsafe_targets(plans)
+        if targets:
+            # It may be there already: we may have died between the command and the note of it.
+            await self._expect_appends(plans, views)
+            for mailbox_id in targets:
+                await self._puller.look_for_new(mailbox_id)
             views = await self._load(ids)
             plans = plan_group(ids, views)
-        await self._push_keywords(plans, views)
+        await self._push_keywords(plans)
         await self._push_places(plans, views)
+        self._puller.intake.expect_nothing()
         await self._finish(rows)
+
+    def _list_unsafe_targets(self, plans: Mapping[str, PushPlan]) -> list[str]:
+        is_move_safe = not self._session.capabilities.isdisjoint({"MOVE", "IMAP4REV2"})
+        safe = {"expunge", "move"} if is_move_safe else {"expunge"}
+        places = [place for plan in plans.values() for place in plan.places]
+        found = (p.mailbox_id for p in places if p.kind not in safe and p.mailbox_id is not None)
+        return list(dict.fromkeys(found))
+
+    async def _expect_appends(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
+        for id, plan in plans.items():
+            for place in plan.places:
+                if place.row is None and place.mailbox_id is not None:
+                    raw = await self._load_message(views.emails[id])
+                    self._puller.intake.expect(place.mailbox_id, raw, views.emails[id].id)
 
     async def _load(self, ids: Sequence[str]) -> PushViews:
         async def read(reader: MirrorReader) -> PushViews:
@@ -106,58 +116,69 @@ class Pusher:
 
         return await read_mirror(self._services, self._account_id, read)
 
-    async def _push_keywords(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
+    async def _load_message(self, email: EmailRow) -> bytes:
+        raw = await self._services.blobs.get(self._account_id, email.blob_id)
+        if raw is None:
+            raise Rejected("The message itself is lost here", code="LOCAL")
+        return raw
+
+    # -- keywords --------------------------------------------------------------------------------
+    async def _push_keywords(self, plans: Mapping[str, PushPlan]) -> None:
         groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[RemoteRow]] = {}
         for plan in plans.values():
             for push in plan.keywords:
                 key = (push.row.mailbox_id, push.add, push.remove)
                 groups.setdefault(key, []).append(push.row)
         for (mailbox_id, add, remove), rows in groups.items():
-            kept = await self._select(mailbox_id)
-            may_add = [k for k in add if _is_kept(k, kept)]
+            kept = await self._puller.select(mailbox_id)
+            may_add = tuple(k for k in add if _is_kept(k, kept))
+            if not may_add and not remove:
+                continue  # the provider keeps no such keyword: it lives here only
             await self._session.store_flags(
                 [row.uid for row in rows],
                 [make_flag(k) for k in may_add],
                 [make_flag(k) for k in remove],
             )
-            agreed = [_agree(KeywordPush(row, tuple(may_add), remove)) for row in rows]
-            await self._note(put=agreed)
+            await self._note(put=[_agree(KeywordPush(row, may_add, remove)) for row in rows])
 
+    # -- places ----------------------------------------------------------------------------------
     async def _push_places(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
-        groups: dict[tuple[str, str, str], list[RemoteRow]] = {}
+        groups: dict[tuple[str, str, str], list[RemoteRow]] = defaultdict(list)
         for id, plan in plans.items():
             for place in plan.places:
                 if place.row is None:
                     await self._append(views, id, place)
                 else:
                     key = (place.kind, place.row.mailbox_id, place.mailbox_id or "")
-                    groups.setdefault(key, []).append(place.row)
+                    groups[key].append(place.row)
         order = {"copy": 0, "move": 1, "expunge": 2}
         for (kind, source, target), rows in sorted(groups.items(), key=lambda g: order[g[0][0]]):
-            await self._push_place(kind, source, target, rows, views)
+            await self._puller.select(source)
+            if kind == "expunge":
+                await self._session.expunge([row.uid for row in rows])
+                await self._note(drop=rows)
+            else:
+                await self._transfer(kind, rows, target, views.cursors[target].name)
 
-    async def _push_place(
-        self, kind: str, source: str, target: str, rows: list[RemoteRow], views: PushViews
-    ) -> None:
-        await self._select(source)
+    async def _transfer(self, kind: str, rows: list[RemoteRow], target: str, name: str) -> None:
         uids = [row.uid for row in rows]
-        if kind == "expunge":
-            await self._session.expunge(uids)
-            await self._note(drop=rows)
-            return
-        name = views.cursors[target].name
-        move = self._session.move if kind == "move" else self._session.copy
-        new_uids = await move(uids, name)
+        transfer = self._session.move if kind == "move" else self._session.copy
+        new_uids = await transfer(uids, name)
         # Keywords may just have been pushed: what base knows now travels along.
-        fresh = {row.uid: row for row in await self._reload(source, uids)}
+        fresh = {row.uid: row for row in await self._reload(rows[0].mailbox_id, uids)}
         landed = [
             RemoteRow(MailboxId(target), new_uids[uid], row.email_id, row.keywords)
             for uid, row in fresh.items()
             if uid in new_uids
         ]
-        await self._note(put=landed, drop=rows if kind == "move" else ())
+        # Where the server did not say what became of them, they are on their way.
+        away = [make_ghost(row, GHOST_LOST) for uid, row in fresh.items() if uid not in new_uids]
+        if kind == "move":
+            await self._note(put=[*landed, *away], drop=rows)
+        else:
+            await self._note(put=landed)
         if len(landed) < len(rows):
-            await self._look(target)
+            await self._puller.look_for_new(target)
 
     async def _reload(self, mailbox_id: str, uids: Sequence[int]) -> list[RemoteRow]:
         async def read(reader: MirrorReader) -> list[RemoteRow]:
@@ -168,17 +189,20 @@ class Pusher:
     async def _append(self, views: PushViews, id: str, place: PlacePush) -> None:
         email = views.emails[id]
         assert place.mailbox_id is not None
-        raw = await self._services.blobs.get(self._account_id, email.blob_id)
-        assert raw is not None, "an Email has its message"
+        raw = await self._load_message(email)
+        kept = await self._puller.select(place.mailbox_id)
         cursor = views.cursors[place.mailbox_id]
-        flags = [make_flag(keyword) for keyword in email.keywords]
+        keywords = tuple(keyword for keyword in email.keywords if _is_kept(keyword, kept))
+        flags = [make_flag(keyword) for keyword in keywords]
         told = await self._session.append(cursor.name, raw, flags, email.received_ms)
         if told is None or told[0] != cursor.uid_validity:
-            await self._look(place.mailbox_id)
+            self._puller.intake.expect(place.mailbox_id, raw, email.id)
+            await self._puller.look_for_new(place.mailbox_id)
             return
-        row = RemoteRow(MailboxId(place.mailbox_id), told[1], email.id, email.keywords)
+        row = RemoteRow(MailboxId(place.mailbox_id), told[1], email.id, keywords)
         await self._note(put=[row])
 
+    # -- base ------------------------------------------------------------------------------------
     async def _note(self, put: Sequence[RemoteRow] = (), drop: Sequence[RemoteRow] = ()) -> None:
         async def write(tx: Tx) -> None:
             mirror = mirror_of(tx)
@@ -195,61 +219,6 @@ class Pusher:
 
         await transact(self._services, self._account_id, "mirror-done", write, "provider")
 
-    # -- mailboxes -------------------------------------------------------------------------------
-    async def push_mailbox(self, row: OutboxRow) -> None:
-        """Create, rename or delete one mailbox at the provider, and finish the intent."""
-        id = row.key.removeprefix("mailbox:")
-        views = await self._load([])
-        mailbox, cursor = views.mailboxes.get(id), views.cursors.get(id)
-        if mailbox is not None:
-            name = _make_name(mailbox, views)
-            if name is None:
-                pass  # its parent comes first; that intent brings us back
-            elif cursor is None:
-                await self._create(mailbox, name, views)
-            elif cursor.name != name and mailbox.role != "inbox":
-                await self._rename(cursor, name, views)
-        elif cursor is not None:
-            await self._delete(id, cursor)
-        await self._finish([row])
-
-    async def _create(self, mailbox: MailboxRow, name: str, views: PushViews) -> None:
-        try:
-            await self._session.create_mailbox(name)
-        except Rejected as error:
-            if error.code != "ALREADYEXISTS":
-                raise
-        cursor = RemoteCursor(name, _delimiter(views))
-
-        async def write(tx: Tx) -> None:
-            await put_cursor(tx, mailbox.id, cursor)
-
-        await transact(self._services, self._account_id, "mirror-mailbox", write, "provider")
-
-    async def _rename(self, cursor: RemoteCursor, name: str, views: PushViews) -> None:
-        await self._session.rename_mailbox(cursor.name, name)
-        inner = cursor.name + (cursor.delimiter or "\0")
-
-        async def write(tx: Tx) -> None:
-            for id, other in views.cursors.items():
-                if other.name == cursor.name or other.name.startswith(inner):
-                    path = name + other.name[len(cursor.name) :]
-                    await put_cursor(tx, id, msgspec.structs.replace(other, name=path))
-
-        await transact(self._services, self._account_id, "mirror-mailbox", write, "provider")
-
-    async def _delete(self, id: str, cursor: RemoteCursor) -> None:
-        """Only an empty mailbox is deleted: mail that came meanwhile brings it back instead."""
-        status = await self._session.status(cursor.name)
-        if status.exists == 0:
-            await self._session.delete_mailbox(cursor.name)
-
-        async def write(tx: Tx) -> None:
-            await delete_cursor(tx, id)
-            await mirror_of(tx).delete_remote_mailbox(id)
-
-        await transact(self._services, self._account_id, "mirror-mailbox", write, "provider")
-
 
 def _is_kept(keyword: str, permanent: frozenset[str]) -> bool:
     """Whether the provider keeps a keyword at all."""
@@ -261,19 +230,3 @@ def _is_kept(keyword: str, permanent: frozenset[str]) -> bool:
 def _agree(push: KeywordPush) -> RemoteRow:
     keywords = (set(push.row.keywords) | set(push.add)) - set(push.remove)
     return msgspec.structs.replace(push.row, keywords=tuple(sorted(keywords)))
-
-
-def _delimiter(views: PushViews) -> str | None:
-    return next((c.delimiter for c in views.cursors.values() if c.delimiter), "/")
-
-
-def _make_name(mailbox: MailboxRow, views: PushViews) -> str | None:
-    """The remote path of a Mailbox; None while its parent has none."""
-    if mailbox.parent_id is None:
-        return mailbox.name
-    parent = views.cursors.get(mailbox.parent_id)
-    if parent is None:
-        return None
-    delimiter = parent.delimiter or _delimiter(views) or "/"
-    # A delimiter inside a name would make a level of its own.
-    return parent.name + delimiter + mailbox.name.replace(delimiter, "-")

@@ -1,4 +1,4 @@
-"""HTML of messages made safe: attacks, remote content, content ids and styles (RFC 8621 s9.3)."""
+"""HTML of messages made safe: attacks, remote content, content ids and styles (RFC 8621 s9.2)."""
 
 from __future__ import annotations
 

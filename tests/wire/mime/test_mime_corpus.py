@@ -159,12 +159,12 @@ def test_subjects_senders_and_bodies_are_as_another_parser_expects() -> None:
 
 
 def count_leaves_stdlib(raw: bytes) -> int:
-    message = email.message_from_bytes(raw, policy=email.policy.compat32)
-    stack, leaves = [message], 0
+    stack: list[Any] = [email.message_from_bytes(raw, policy=email.policy.compat32)]
+    leaves = 0
     while stack:
         part = stack.pop()
         if part.get_content_maintype() == "multipart" and part.is_multipart():
-            stack.extend(part.get_payload())  # type: ignore[arg-type]
+            stack.extend(part.get_payload())
         else:
             leaves += 1
     return leaves

@@ -23,7 +23,6 @@ from tindra.wire.mime.header import (
 )
 from tindra.wire.mime.words import ENCODED_WORDS_MAX, decode_words, encode_words
 
-
 PRINTABLE = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff")
 """No byte order mark: at the start of a text it is none of its characters."""
 

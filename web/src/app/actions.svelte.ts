@@ -182,6 +182,7 @@ export class Actions {
   #advancePast(threadIds: readonly Id[]): void {
     const { app } = this;
     app.selection.clear();
+    this.#moveCursorPast(threadIds);
     const open = app.route.threadId;
     if (open === null || !threadIds.includes(open)) return;
     const row = app.rowOf(open);
@@ -189,6 +190,24 @@ export class Actions {
     const isWide = matchMedia('(min-width: 900px)').matches;
     if (row >= 0 && next !== null && next !== open && isWide) app.openThread(next, true);
     else app.closeThread();
+  }
+
+  /** The cursor goes to the next row that stays, or at the end of the list to the one before. */
+  #moveCursorPast(threadIds: readonly Id[]): void {
+    const { app } = this;
+    const count = app.store?.activeList?.visible.length ?? 0;
+    const isStaying = (row: number): boolean => {
+      const threadId = app.threadAt(row);
+      return threadId !== null && !threadIds.includes(threadId);
+    };
+    let row = app.cursor;
+    if (isStaying(row)) return;
+    while (row < count && !isStaying(row)) row++;
+    if (row === count) {
+      row = app.cursor;
+      while (row > 0 && !isStaying(row)) row--;
+    }
+    app.moveCursor(row);
   }
 
   // --- writing -----------------------------------------------------------------------------

@@ -18,6 +18,9 @@ import { formatRoute, parseRoute, samePlace, type Place, type Route } from './ro
 import { Toasts } from './toasts.svelte';
 import type { TriageContext } from './triage';
 
+/** How soon to try again by itself when the mail could not be opened. */
+const RETRY_MS = 10_000;
+
 export type Phase = 'booting' | 'signedOut' | 'failed' | 'ready';
 
 export class App {
@@ -27,8 +30,8 @@ export class App {
   route = $state.raw<Route>(parseRoute(location.hash));
   /** Threads ticked in the list. */
   readonly selection = new SvelteSet<Id>();
-  /** The row the keyboard is at. */
-  cursor = $state(0);
+  #cursorRow = $state(0);
+  #cursorThread = $state<Id | null>(null);
   /** The cursor is only marked for those who use it. */
   isCursorShown = $state(false);
   isSidebarOpen = $state(false);
@@ -50,9 +53,27 @@ export class App {
     new Set([...(this.store?.identities.view.values() ?? [])].map((i) => i.email.toLowerCase())),
   );
 
+  /**
+   * The row the keyboard is at. It stays with its thread, not with its number: otherwise mail that
+   * comes in while a key is pressed would be archived in place of the one that was meant.
+   */
+  readonly cursor: number = $derived.by(() => {
+    const row = this.#cursorThread === null ? -1 : this.rowOf(this.#cursorThread);
+    const last = Math.max(0, (this.store?.activeList?.visible.length ?? 0) - 1);
+    return row >= 0 ? row : Math.min(this.#cursorRow, last);
+  });
+
+  moveCursor(row: number): void {
+    this.#cursorRow = row;
+    this.#cursorThread = this.threadAt(row);
+  }
+
   async boot(): Promise<void> {
     addEventListener('hashchange', () => this.#take(parseRoute(location.hash)));
-    addEventListener('online', () => this.store?.wake(true));
+    addEventListener('online', () => {
+      if (this.phase === 'failed') void this.retry(true);
+      else this.store?.wake(true);
+    });
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') this.store?.wake(false);
     });
@@ -70,9 +91,10 @@ export class App {
     await this.#open(token);
   }
 
-  async retry(): Promise<void> {
+  /** Tries to open the mail again; `isQuiet` leaves what is on screen until that has worked. */
+  async retry(isQuiet = false): Promise<void> {
     const token = loadToken(this.#stores);
-    this.phase = 'booting';
+    if (!isQuiet) this.phase = 'booting';
     if (token === null) this.phase = 'signedOut';
     else await this.#open(token);
   }
@@ -101,6 +123,9 @@ export class App {
       if (error instanceof SignedOutError) return;
       this.problem = explain(error);
       this.phase = 'failed';
+      setTimeout(() => {
+        if (this.phase === 'failed') void this.retry(true);
+      }, RETRY_MS);
     }
   }
 
@@ -138,7 +163,8 @@ export class App {
   #take(route: Route): void {
     if (!samePlace(route.place, this.route.place)) {
       this.selection.clear();
-      this.cursor = 0;
+      this.moveCursor(0);
+      this.#cursorThread = null;
     }
     this.route = route;
   }

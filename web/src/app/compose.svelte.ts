@@ -299,6 +299,7 @@ async function quoteOf(store: AccountStore, email: Email, kind: ReplyKind): Prom
   const remote = await store.bodies.withRemoteImages(email.id).catch(() => null);
   const html = remote?.html ?? email.safeHtml?.html;
   return {
+    isForward: kind === 'forward',
     introduction: quoteIntroduction(email, kind),
     html: html ? withoutInlineImages(html) : textToHtml(text),
     text,

@@ -16,7 +16,7 @@ function step(app: App, by: 1 | -1): void {
   const at = open === null ? app.cursor : app.rowOf(open);
   const count = app.store?.activeList?.visible.length ?? 0;
   const row = Math.max(0, Math.min(count - 1, at + by));
-  app.cursor = row;
+  app.moveCursor(row);
   app.isCursorShown = true;
   const threadId = app.threadAt(row);
   if (open !== null && threadId !== null) app.openThread(threadId, true);

@@ -5,6 +5,7 @@
 import type { BodyPart, Email, EmailAddress, Id, Identity } from '../jmap/types';
 import { fullDate } from '../text/dates';
 import { displayName, formatAddress, sameAddress } from '../text/names';
+import { htmlToText } from '../text/editorhtml';
 import { escapeHtml, quoteText } from '../text/plain';
 
 export type ReplyKind = 'reply' | 'replyAll' | 'forward';
@@ -18,6 +19,8 @@ export interface Attachment {
 
 /** The message below the writer's text: kept apart from the editor, shown only in a frame. */
 export interface Quote {
+  /** A forwarded message is shown as it is; a quotation is set back and may be folded away. */
+  isForward: boolean;
   introduction: string;
   html: string;
   text: string;
@@ -39,7 +42,7 @@ export interface DraftContent {
 
 export const QUOTE_CLASS = 'tindra_quote';
 
-/** The id of a message cannot be longer than a header line; more of them than this is a loop. */
+/** Servers and programs alike give up on longer chains; what is in the middle helps nobody. */
 const REFERENCES_MAX = 50;
 
 export function buildEmail(
@@ -79,10 +82,15 @@ export function buildEmail(
 
 function quoteHtml(quote: Quote): string {
   const introduction = escapeHtml(quote.introduction).replaceAll('\n', '<br>');
-  return `<div class="${QUOTE_CLASS}"><div>${introduction}</div><blockquote type="cite">${quote.html}</blockquote></div>`;
+  if (quote.isForward) {
+    return `<br><div class="${QUOTE_CLASS}"><div>${introduction}</div><br><div>${quote.html}</div></div>`;
+  }
+  // The first class is the one that other programs know to fold.
+  return `<br><div class="gmail_quote ${QUOTE_CLASS}"><div class="gmail_attr">${introduction}</div><blockquote type="cite">${quote.html}</blockquote></div>`;
 }
 
 function quotePlain(quote: Quote): string {
+  if (quote.isForward) return `${quote.introduction}\n\n${quote.text.trimEnd()}`;
   return `${quote.introduction}\n${quoteText(quote.text)}`;
 }
 
@@ -91,13 +99,16 @@ export function splitQuote(html: string): { own: string; quote: Quote | null } {
   const document = new DOMParser().parseFromString(html, 'text/html');
   const element = document.querySelector(`.${QUOTE_CLASS}`);
   if (!element) return { own: document.body.innerHTML, quote: null };
-  const cited = element.querySelector('blockquote');
   const introduction = element.firstElementChild;
+  const content = element.lastElementChild;
   const quote: Quote = {
-    introduction: introduction instanceof HTMLElement ? lines(introduction) : '',
-    html: cited?.innerHTML ?? '',
-    text: cited?.textContent ?? '',
+    isForward: content?.tagName !== 'BLOCKQUOTE',
+    introduction: introduction ? lines(introduction) : '',
+    html: content?.innerHTML ?? '',
+    text: content ? htmlToText(content) : '',
   };
+  const gap = element.previousElementSibling;
+  if (gap?.tagName === 'BR') gap.remove();
   element.remove();
   return { own: document.body.innerHTML, quote };
 }

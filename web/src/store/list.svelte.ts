@@ -34,6 +34,7 @@ export class QueryList {
   canCalculateChanges = false;
   /** The first row on screen, so that a reload begins where the user looks. */
   firstVisible = 0;
+  scrollTop = 0;
   /** The list must be asked for again, not patched. */
   isStale = false;
   readonly pagesInFlight = new Set<number>();

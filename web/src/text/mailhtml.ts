@@ -1,7 +1,9 @@
 /**
- * The document a message's HTML is shown in. The HTML comes sanitised from the server; here it is
- * boxed once more: an inert parse, links made safe, and a Content-Security-Policy of its own. It is
- * shown in a frame without scripts and without our origin, never in our own document.
+ * The document a message's HTML is shown in. The HTML comes sanitised from the server, and nothing
+ * here relies on its own rewriting being as careful: the result is only ever shown in a frame
+ * without scripts and without our origin, under a Content-Security-Policy of its own.
+ *
+ * Invariant: no markup made here is ever set into our own document.
  */
 
 export interface MailHtml {
@@ -14,7 +16,7 @@ export interface MailHtml {
 }
 
 /** Where mail programs begin to quote the mail that is answered. */
-const QUOTE_SELECTOR = '.gmail_quote, .tindra_quote, .yahoo_quoted, #divRplyFwdMsg, blockquote';
+const QUOTE_SELECTOR = '.gmail_quote, .yahoo_quoted, #divRplyFwdMsg, blockquote';
 
 /** Candidates looked at; a quotation that ends the message is among the outermost, so the first. */
 const QUOTES_MAX = 20;
@@ -82,6 +84,8 @@ function holdImagePlaces(document: Document): void {
 function findTrailingQuote(document: Document): ChildNode[] | null {
   const candidates = [...document.querySelectorAll(QUOTE_SELECTOR)].slice(0, QUOTES_MAX);
   for (const quote of candidates) {
+    // What is passed on is the message itself, not a reminder of one.
+    if (/^\s*-{5,}/.test(quote.textContent ?? '')) return null;
     const isHeaderBlock = quote.id === 'divRplyFwdMsg';
     // An answer written between or under the quotation must stay in sight.
     if (!isHeaderBlock && textBetween(document, quote, 'after')) continue;
@@ -136,8 +140,7 @@ export interface FrameTheme {
 
 /** A whole document around sanitised HTML. `remote` lets images of other hosts in. */
 export function frameDocument(html: string, theme: FrameTheme, remote: boolean): string {
-  // The frame has no origin of its own, so the server's image route must be named in full.
-  const images = remote ? `data: https: ${location.origin}` : 'data:';
+  const images = remote ? 'data: https: http:' : 'data:';
   const policy = `default-src 'none'; img-src ${images}; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'`;
   return `<!doctype html><html><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${policy}"><meta name="referrer" content="no-referrer"><meta name="viewport" content="width=device-width"><style>${frameStyle(theme)}</style></head><body>${html}</body></html>`;
 }

@@ -16,7 +16,7 @@ from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.core.ports import StoreReader
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
 from tindra.features.mail.keywords import check_mailbox_ids
-from tindra.features.mail.placing import (
+from tindra.features.mail.writing.placing import (
     Metadata,
     check_metadata,
     check_no_twin,

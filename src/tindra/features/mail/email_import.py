@@ -21,8 +21,8 @@ from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
 from tindra.features.mail.keywords import check_mailbox_ids
-from tindra.features.mail.message_head import read_head
-from tindra.features.mail.placing import (
+from tindra.features.mail.writing.message_head import read_head
+from tindra.features.mail.writing.placing import (
     check_metadata,
     check_no_twin,
     make_created,

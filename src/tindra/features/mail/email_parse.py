@@ -14,8 +14,8 @@ from tindra.core.errors import MethodError
 from tindra.features.mail.body import BODY_ARGUMENTS, take_body_request
 from tindra.features.mail.email_get import EMAIL_PROPERTIES, render_message
 from tindra.features.mail.header_property import is_header_property
-from tindra.features.mail.message_head import read_head
-from tindra.features.mail.placing import OFFLOAD_BYTES
+from tindra.features.mail.writing.message_head import read_head
+from tindra.features.mail.writing.placing import OFFLOAD_BYTES
 
 _ARGUMENTS = frozenset({"accountId", "blobIds", "properties"}) | BODY_ARGUMENTS
 BLOBS_MAX = 100

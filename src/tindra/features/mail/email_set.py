@@ -16,11 +16,11 @@ from tindra.base.ids import AccountId, MailboxId
 from tindra.core.datatype import CallContext, SetContext, SetRequest
 from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
-from tindra.features.mail.compose import compose_message, plan_message
 from tindra.features.mail.email_copy import copy_email, load_originals
 from tindra.features.mail.ingest import META_PROPERTIES, Arrival, NewEmail, apply_arrivals
 from tindra.features.mail.keywords import check_keywords, check_mailbox_ids, is_keyword
-from tindra.features.mail.placing import (
+from tindra.features.mail.writing.compose import compose_message, plan_message
+from tindra.features.mail.writing.placing import (
     Metadata,
     check_metadata,
     check_no_twin,

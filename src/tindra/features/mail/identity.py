@@ -13,7 +13,7 @@ from tindra.core.datatype import Datatype, SetContext
 from tindra.core.errors import SetError
 from tindra.core.objects import ObjectSource, ObjectType, Property
 from tindra.core.tx import Tx
-from tindra.features.mail.addresses import fold_address, is_identity_email, speaks_for
+from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
 
 SUBMISSION = "urn:ietf:params:jmap:submission"
 

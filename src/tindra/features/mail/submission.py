@@ -30,7 +30,8 @@ from tindra.core.datatype import (
 from tindra.core.errors import MethodError, SetError
 from tindra.core.objects import ObjectType, Property, SortKey
 from tindra.core.ports import StoreReader
-from tindra.features.mail.envelope import (
+from tindra.features.mail.identity import SUBMISSION, load_identities
+from tindra.features.mail.writing.envelope import (
     HOLD_SECONDS_MAX,
     check_envelope,
     check_from,
@@ -38,8 +39,7 @@ from tindra.features.mail.envelope import (
     find_problems,
     make_envelope,
 )
-from tindra.features.mail.identity import SUBMISSION, load_identities
-from tindra.features.mail.message_head import MessageHead, read_head
+from tindra.features.mail.writing.message_head import MessageHead, read_head
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
 

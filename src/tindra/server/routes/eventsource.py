@@ -16,13 +16,11 @@ from tindra.core.services import Services
 from tindra.server.auth import Authenticator
 from tindra.server.http.exchange import Exchange, Headers, HttpError
 from tindra.server.http.gate import LIMIT
+from tindra.server.hub import StreamHub, StreamsFull
 from tindra.server.metrics import Metrics
 from tindra.server.sign_in import CALLER_FRESH_MS
-from tindra.server.streams import EventStream, StreamHub, StreamsFull, parse_event_id
+from tindra.server.streams import Commit, EventStream, parse_event_id
 
-BURST_S = 0.05
-"""After an event a stream rests so long and gathers what comes: at most 20 events a second, and
-still well within 100 ms of each commit."""
 RETRY_MS = 3_000
 """When a client whose line broke should come again."""
 TYPES_MAX = 100
@@ -117,7 +115,8 @@ class EventSourceRoute:
             states = await self._services.store.read(account_id, lambda r: r.load_states())
             known = stream.known.get(account_id, 0)
             newer = {n: m for n, m in self._hub.list_pushed(states).items() if m > known}
-            stream.offer_states(account_id, newer)
+            if newer:
+                stream.offer(Commit(account_id, newer))
 
     async def _run(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
         """Feed the client, and notice when it goes."""
@@ -133,34 +132,32 @@ class EventSourceRoute:
 
     async def _feed(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
         await exchange.write(b"retry: %d\n\n" % RETRY_MS)
-        while await self._is_allowed(stream):
+        while not stream.is_ending:
             now = self._clock.monotonic_ms()
+            if now >= stream.recheck_ms and not await self._is_allowed(stream, now):
+                return
             event = stream.take_event(now)
             if event:
                 await exchange.write(event)
                 self._metrics.state_events.inc()
                 if is_single:
                     return
-                await asyncio.sleep(BURST_S)
-                continue
-            beat = stream.take_beat(now)
-            if beat:
+            elif beat := stream.take_beat(now):
                 await exchange.write(beat)
-            await stream.wait()
+            else:
+                await stream.wait()
 
-    async def _is_allowed(self, stream: EventStream) -> bool:
-        """Whether the stream goes on; looks again now and then whether the sign-in still holds."""
-        now = self._clock.monotonic_ms()
-        if now >= stream.recheck_ms and not stream.is_ending:
-            stream.recheck_ms = now + CALLER_FRESH_MS
-            try:
-                if not await self._authenticator.refresh(stream.sign_in):
-                    return False
-            except StoreError:
-                # The directory cannot answer now; the next look will tell.
-                return not stream.is_ending
-            self._hub.place(stream)
-        return not stream.is_ending
+    async def _is_allowed(self, stream: EventStream, now_ms: int) -> bool:
+        """Look again whether the sign-in still holds, and for which accounts."""
+        stream.recheck_ms = now_ms + CALLER_FRESH_MS
+        try:
+            if not await self._authenticator.refresh(stream.sign_in):
+                return False
+        except StoreError:
+            # The directory cannot answer now; the next look will tell.
+            return True
+        self._hub.place(stream)
+        return True
 
 
 async def _watch(exchange: Exchange, stream: EventStream) -> None:

@@ -5,7 +5,7 @@ what was checked here. A document that never settles, or whose tree would cost t
 as text. Nothing may rewrite the result afterwards. Invariants: no script, form, frame, foreign
 content (SVG, MathML), event handler, id or style sheet; no address is loaded that the caller did
 not allow.
-Source: RFC 8621 s9.3
+Source: RFC 8621 s9.2
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def sanitise_html(
             it is), None if there is none. It must not raise.
         allow_remote: keep images that the reader's browser fetches from the sender's servers.
     Cost: linear; two parses, about 0.1 ms per KiB.
-    Source: RFC 8621 s9.3
+    Source: RFC 8621 s9.2
     """
     html = without_surrogates(html)
     if not is_affordable(html):

@@ -3,7 +3,7 @@
 Only listed properties pass, with values made of plain words, numbers, colours and listed
 functions. What needs a CSS parser to be understood (escapes, at-rules, unknown functions) is
 dropped, so no two parsers can read the result differently. Invariant: linear time.
-Source: RFC 8621 s9.3
+Source: RFC 8621 s9.2
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tindra.core.errors import SetError
-from tindra.features.mail.addresses import fold_address, is_sendable, speaks_for
-from tindra.features.mail.message_head import MessageHead
+from tindra.features.mail.writing.addresses import fold_address, is_sendable, speaks_for
+from tindra.features.mail.writing.message_head import MessageHead
 from tindra.wire.mime.date import parse_rfc3339
 from tindra.wire.mime.header import Address, as_date, as_message_ids
 

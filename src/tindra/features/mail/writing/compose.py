@@ -19,13 +19,13 @@ from tindra.base.ids import AccountId, encode_base32
 from tindra.core.blob_parts import BlobPlace, find_blob, load_place
 from tindra.core.errors import SetError
 from tindra.core.services import Services
-from tindra.features.mail.compose_headers import (
+from tindra.features.mail.writing.compose_headers import (
     HeaderProblem,
     PlannedHeader,
     is_header_name,
     plan_header,
 )
-from tindra.features.mail.placing import OFFLOAD_BYTES
+from tindra.features.mail.writing.placing import OFFLOAD_BYTES
 from tindra.wire.jmap.date import encode_utc_date
 from tindra.wire.mime.build import (
     AddressesValue,

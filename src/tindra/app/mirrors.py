@@ -1,0 +1,101 @@
+"""One task for each Connection that is to be mirrored; started, ended and renewed as they change.
+
+A mirror whose Connection was changed ends by itself or is cancelled, and a new one starts when the
+old one has let go: never do two work on one mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final, NamedTuple
+
+from tindra.app.log import log
+from tindra.base.ids import AccountId
+from tindra.core.services import Services
+from tindra.features.connect import load_connections
+from tindra.sync.engine import AccountMirror
+from tindra.sync.intake import Report
+from tindra.sync.ports import MailProvider, MailSession, ServerSettings
+from tindra.sync.turns import Pace
+
+CONNECTING_MAX: Final = 32
+"""Logins at a time: thousands of TLS handshakes at a start would stop everything else."""
+
+
+class PacedProvider:
+    """A provider that does not log in everywhere at once."""
+
+    def __init__(self, provider: MailProvider) -> None:
+        self._provider = provider
+        self._gate = asyncio.Semaphore(CONNECTING_MAX)
+
+    async def connect(self, settings: ServerSettings, password: str) -> MailSession:
+        """Source: sync.ports.MailProvider"""
+        async with self._gate:
+            return await self._provider.connect(settings, password)
+
+
+class _Running(NamedTuple):
+    revision: int
+    task: asyncio.Task[None]
+
+
+class Mirrors:
+    """The mirrors of one process.
+
+    Args:
+        group: holds their tasks.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        provider: MailProvider,
+        group: asyncio.TaskGroup,
+        report: Report,
+        pace: Pace | None = None,
+    ) -> None:
+        self._services = services
+        self._provider = PacedProvider(provider)
+        self._group = group
+        self._report = report
+        self._pace = pace
+        self._running: dict[tuple[AccountId, str], _Running] = {}
+
+    async def match(self, account_id: AccountId) -> None:
+        """Start a mirror for each Connection that has none, end those that are not wanted.
+
+        Raises: StoreError.
+        """
+        found = await load_connections(self._services, account_id)
+        wanted = {id: c["revision"] for id, c in found.items() if c["phase"] != "stopped"}
+        for key in [key for key in self._running if key[0] == account_id]:
+            if wanted.get(key[1]) != self._running[key].revision:
+                self._running[key].task.cancel()
+                if key[1] not in wanted:
+                    log("mirror stopped", connection=key[1])
+        for id, revision in wanted.items():
+            before = self._running.get((account_id, id))
+            if before is None or before.revision != revision or before.task.done():
+                task = self._group.create_task(
+                    self._run(account_id, id, None if before is None else before.task)
+                )
+                self._running[account_id, id] = _Running(revision, task)
+                task.add_done_callback(partial(self._forget, (account_id, id)))
+                log("mirror started", connection=id)
+
+    def _forget(self, key: tuple[AccountId, str], task: asyncio.Task[None]) -> None:
+        if key in self._running and self._running[key].task is task:
+            del self._running[key]
+
+    async def _run(self, account_id: AccountId, id: str, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        mirror = AccountMirror(
+            self._services, self._provider, account_id, id, self._report, self._pace
+        )
+        try:
+            await mirror.run()
+        except Exception as error:  # the boundary of a task: one account is not another's trouble
+            self._report("mirror ended", error)

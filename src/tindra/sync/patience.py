@@ -1,0 +1,64 @@
+"""Which intents wait after a failure, and for how long; outlives sessions, not the process.
+
+How often the provider *refused* an intent is counted in the store, because after so many times it
+is given up. What broke a session is only counted here: the network is no reason to give up, but
+such intents go alone from then on, and later, so that one that breaks every session holds up
+nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from tindra.base.ids import RandomSource
+from tindra.base.retry import decide_wait_ms
+from tindra.core.ports import OutboxRow
+
+REFUSED_HEAD_START: Final = 3
+"""A refusal waits as long as this many failures more would: it rarely changes within seconds."""
+
+
+class Patience:
+    """The waiting room."""
+
+    def __init__(self, random: RandomSource) -> None:
+        self._random = random
+        self._until_ms: dict[str, int] = {}
+        self._breaks: dict[str, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._until_ms)
+
+    def find_ready(self, rows: Sequence[OutboxRow], now_ms: int) -> list[OutboxRow]:
+        """Those that need not wait (any more)."""
+        return [row for row in rows if self._until_ms.get(row.key, 0) <= now_ms]
+
+    def find_next_ms(self) -> int | None:
+        """When the first of those that wait is due."""
+        return min(self._until_ms.values(), default=None)
+
+    def note_refusal(self, row: OutboxRow, now_ms: int) -> None:
+        """The provider said no."""
+        tries = row.tries + 1 + REFUSED_HEAD_START
+        self._until_ms[row.key] = now_ms + decide_wait_ms(tries, self._random)
+
+    def note_break(self, rows: Iterable[OutboxRow], now_ms: int) -> None:
+        """The session broke while these were told to the provider."""
+        for row in rows:
+            breaks = self._breaks[row.key] = self._breaks.get(row.key, 0) + 1
+            if breaks > 1:
+                wait_ms = decide_wait_ms(breaks, self._random)
+                self._until_ms[row.key] = now_ms + wait_ms
+
+    def has_broken(self, row: OutboxRow) -> bool:
+        """Whether a session broke over it."""
+        return row.key in self._breaks
+
+    def forget(self, rows: Iterable[OutboxRow]) -> None:
+        """They are done."""
+        for row in rows:
+            self._until_ms.pop(row.key, None)
+            self._breaks.pop(row.key, None)
