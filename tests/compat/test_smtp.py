@@ -26,6 +26,7 @@ from tests.world import World
 from tindra.app.demo.faults import Faults
 from tindra.app.demo.smtp_server import SentMessage, SmtpServer
 from tindra.base.ids import AccountId
+from tindra.outside.smtp import sender as sender_module
 from tindra.outside.smtp.commands import encode_data, encode_path, encode_xtext, make_reply
 from tindra.outside.smtp.sender import SmtpSender
 from tindra.sync.ports import (
@@ -351,7 +352,7 @@ class Script:
             "END": "250 2.0.0 taken",
             "QUIT": "221 bye",
         } | answers
-        """CLOSE hangs up; lines are separated by |."""
+        """CLOSE hangs up, SILENT says nothing; lines are separated by |."""
         self.heard: list[str] = []
         self.data = b""
         self.port = 0
@@ -397,6 +398,8 @@ class Script:
         answer = self.answers.get(step, "502 no")
         if answer == "CLOSE":
             return False
+        if answer == "SILENT":
+            return True
         writer.write(answer.replace("|", "\r\n").encode() + b"\r\n")
         return True
 
@@ -524,6 +527,27 @@ async def test_it_is_known_when_nothing_was_sent(
     answers: dict[str, str], kind: type[ProviderError]
 ) -> None:
     async with Script(**answers).open() as script:
+        with pytest.raises(ProviderError) as caught:
+            await script.submit()
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("step", "deadline", "kind"),
+    [
+        ("MAIL", "ENVELOPE_MS_MAX", Transient),
+        ("RCPT", "ENVELOPE_MS_MAX", Transient),
+        ("EHLO", "COMMAND_MS_MAX", Transient),
+        ("GREET", "CONNECT_MS_MAX", Transient),
+        ("DATA", "COMMAND_MS_MAX", Transient),
+        ("END", "DATA_MS_MAX", Uncertain),
+    ],
+)
+async def test_a_server_that_stops_answering_is_given_up(
+    step: str, deadline: str, kind: type[ProviderError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, deadline, 100)
+    async with Script(**{step: "SILENT"}).open() as script:
         with pytest.raises(ProviderError) as caught:
             await script.submit()
     assert type(caught.value) is kind

@@ -21,25 +21,28 @@ import pytest
 from tests.contract.stores import (
     ACCOUNT,
     INBOX,
+    NOW_MS,
     OTHER,
     Draft,
     Stores,
     content_of,
     deliver,
     make_email,
+    open_account,
     open_sqlite,
     open_stores,
     put_mailboxes,
 )
-from tests.contract.test_search import fill, find, index_all
+from tests.contract.test_search import document, fill, find, index_all
 from tindra.base.ids import ModSeq
 from tindra.core.errors import MethodError, Unavailable
 from tindra.core.ports import CommitInfo, StoreReader, StoreTx
 from tindra.model.mail import EmailCondition, EmailQuery, EmailSort
-from tindra.store.sqlite import connection, reader, schema, writer
+from tindra.store.sqlite import connection, reader, schema, search_table, writer
 from tindra.store.sqlite.erase import erase_account
 from tindra.store.sqlite.query import Sources, compile_query
 from tindra.store.sqlite.schema import ACCOUNT_TABLES, ForeignFile
+from tindra.store.sqlite.search_table import locate_account
 from tindra.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).parents[2]
@@ -414,7 +417,7 @@ async def test_an_index_newer_than_the_data_is_built_again(sqlite: Stores) -> No
 
 # -- the cost of queries --------------------------------------------------------------------------
 async def _plan(store: SqliteStore, query: EmailQuery, *, is_rare: bool = True) -> str:
-    sources = Sources(lambda: None, lambda _: is_rare)
+    sources = Sources(lambda: locate_account(0), lambda _: is_rare)
     compiled = compile_query(ACCOUNT, query, sources)
 
     def explain(conn: apsw.Connection) -> str:
@@ -450,6 +453,41 @@ async def test_newest_first_never_sorts(
     assert "SCAN" not in plan
     common = await _plan(_store(sqlite), EmailQuery(condition), is_rare=False)
     assert "TEMP B-TREE" not in common
+
+
+async def test_text_newest_first_is_read_in_order_from_the_index(sqlite: Stores) -> None:
+    await fill(sqlite, 1)
+    await index_all(sqlite)
+    plan = await _plan(_store(sqlite), EmailQuery(EmailCondition(text="alpha", after=5)))
+    assert "SCAN d VIRTUAL TABLE" in plan
+    assert "SEARCH e USING PRIMARY KEY (account_id=? AND doc_id=?)" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+async def test_accounts_beyond_one_search_table_are_kept_apart(
+    sqlite: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_table, "ACCOUNTS_PER_TABLE", 2)
+    accounts = [await open_account(sqlite) for _ in range(5)]
+    for at, account_id in enumerate(accounts):
+        await sqlite.write(put_mailboxes, account_id)
+        drafts = [Draft(n) for n in range(at + 1)]
+        await sqlite.write(partial(deliver, drafts=drafts), account_id)
+        places = await sqlite.search.list_unindexed(account_id, 9)
+        documents = [document(doc_id) for _, doc_id in places]
+        await sqlite.search.add(account_id, documents, places[-1])
+    query = EmailQuery(EmailCondition(text="alpha", after=5, before=NOW_MS * 2))
+    await sqlite.directory.delete_account(accounts[2])
+    for at, account_id in enumerate(accounts):
+        found, _ = await sqlite.read(lambda r: r.query_emails(query, None, False), account_id)
+        assert len(found) == (at + 1 if at != 2 else 0)
+    tables = await _store(sqlite).run_read(_list_search_tables)
+    assert tables == ["fts_0", "fts_1", "fts_2"]
+
+
+def _list_search_tables(conn: apsw.Connection) -> list[Any]:
+    sql = "SELECT name FROM search.sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%' ORDER BY name"
+    return [name for (name,) in conn.execute(sql)]
 
 
 async def test_a_query_that_looks_at_too_much_is_refused(

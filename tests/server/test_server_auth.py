@@ -290,6 +290,24 @@ def test_a_directory_that_cannot_answer_is_a_503_and_no_401() -> None:
     assert answer.header("retry-after")
 
 
+def test_a_sign_in_that_is_pushed_out_while_it_is_looked_at_again_still_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    assert get_session(world).status == 200
+    world.clock.ms += CALLER_FRESH_MS
+    authenticator = world.app.authenticator
+    load_user = world.directory.load_user
+
+    async def forget_all(user_id: Any) -> Any:
+        authenticator._sign_ins.clear()
+        return await load_user(user_id)
+
+    monkeypatch.setattr(world.directory, "load_user", forget_all)
+    assert get_session(world).status == 200
+    assert not world.reports
+
+
 def test_sign_ins_that_nobody_uses_are_forgotten() -> None:
     world = World()
     for number in range(50):

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from tests.server.asgi import Answer, Line, ask, call_api, make_scope
 from tests.server.world import BASIC, MAIL, World
 from tindra.core.errors import Unavailable
+from tindra.server.http.exchange import Exchange
+from tindra.server.http.origin import find_client_address
 from tindra.server.metrics import METRICS
+from tindra.server.options import ServerOptions
 
 API_PATHS = [
     "/.well-known/jmap", "/jmap/api", f"/jmap/upload/{MAIL}", f"/jmap/download/{MAIL}/b/n",
@@ -185,6 +188,22 @@ def test_a_proxy_is_believed_only_where_one_is_said_to_be() -> None:
     assert held.status == 429, "the address that our own proxy saw is the last one"
     other = go(world, "GET", "/.well-known/jmap", auth=wrong, x_forwarded_for="192.0.2.9")
     assert other.status == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1"), ("192.0.2.1:4711", "192.0.2.1"), ("x, 192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("[2001:db8::9]:1", "2001:db8::/64"),
+        ("[2001:db8::9]", "2001:db8::/64"), ("::ffff:192.0.2.1", "192.0.2.1"), ("junk", "junk"),
+    ],
+)  # fmt: skip
+def test_an_address_is_counted_as_one_whatever_the_proxy_adds(text: str, expected: str) -> None:
+    scope = make_scope("GET", "/", {"x-forwarded-for": text})
+    line = Line(scope)
+    exchange = Exchange(scope, line.receive, line.send)
+    assert find_client_address(exchange, ServerOptions(trust_proxy=True)) == expected
+    assert find_client_address(exchange, ServerOptions()) == "127.0.0.1"
 
 
 def test_a_websocket_is_refused_and_a_lifespan_is_answered() -> None:

@@ -12,7 +12,7 @@ import {
 import { escapeHtml, linkify, parsePlain, quoteText, textToHtml } from '../src/text/plain';
 import { parseQuery, type QueryContext } from '../src/text/query';
 import { formatSize } from '../src/text/sizes';
-import { decodeEntities, parseSnippet } from '../src/text/snippet';
+import { decodeEntities, leadToMatch, parseSnippet } from '../src/text/snippet';
 import type { Connection } from '../src/jmap/types';
 
 const person = (name: string | null, email = 'x@example.org') => ({ name, email });
@@ -40,6 +40,7 @@ describe('names', () => {
     ['"(Élodie) d’Arc"', 'ÉD'],
     ['🚀 Launch', 'L'],
     ['---', '?'],
+    [null, 'X'],
   ])('shortens %s to %s', (name, letters) => {
     expect(initials(person(name))).toBe(letters);
   });
@@ -133,6 +134,13 @@ describe('plain text', () => {
 
   it('shows a message that is only a quotation', () => {
     expect(parsePlain('> all of it').trailing).toEqual([]);
+  });
+
+  it('finds the quotation under a signature', () => {
+    const parts = parsePlain('Yes\n-- \nElin\n\nOn 3 May, Anna wrote:\n> Shall we?\n> \n> -- \n> Anna');
+    expect(parts.blocks.map((block) => block.kind)).toEqual(['text', 'signature']);
+    expect(parts.blocks[1]?.runs[0]?.text).toBe('-- \nElin');
+    expect(parts.trailing.map((block) => block.kind)).toEqual(['text', 'quote']);
   });
 
   it('tells the signature from the text', () => {
@@ -235,6 +243,18 @@ describe('snippets', () => {
       { text: 'hit', isMatch: true },
       { text: '<script>x</script>', isMatch: false },
     ]);
+  });
+
+  it('begins near the first match', () => {
+    const segments = parseSnippet('One two three four five six seven eight <mark>hit</mark> end');
+    expect(leadToMatch(segments).map((segment) => segment.text)).toEqual([
+      '…five six seven eight ',
+      'hit',
+      ' end',
+    ]);
+    const near = parseSnippet('a <mark>hit</mark>');
+    expect(leadToMatch(near)).toEqual(near);
+    expect(leadToMatch([{ text: 'no match at all in this long text', isMatch: false }])).toHaveLength(1);
   });
 
   it('decodes entities once', () => {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from tindra.base.ids import is_id
 from tindra.core.errors import MethodError
+
+NAMES_MAX: Final = 500
+"""Properties asked for at once: far above any client; each is work for each object."""
 
 
 def check_names(arguments: dict[str, Any], allowed: Iterable[str]) -> None:
@@ -37,13 +40,26 @@ def take_ids(arguments: dict[str, Any], name: str, is_reference: bool = False) -
     return list(dict.fromkeys(value))
 
 
-def take_strings(arguments: dict[str, Any], name: str) -> list[str] | None:
-    """A list of strings without repeats; None if absent or null. Raises invalidArguments."""
+def take_id(arguments: dict[str, Any], name: str) -> str | None:
+    """One id; None if absent or null. Raises invalidArguments."""
+    value = arguments.get(name)
+    if value is not None and not (isinstance(value, str) and is_id(value)):
+        raise MethodError("invalidArguments", f"{name!r} must be an id or null")
+    return value
+
+
+def take_names(arguments: dict[str, Any], name: str) -> list[str] | None:
+    """A list of names without repeats; None if absent or null.
+
+    Raises: MethodError invalidArguments; requestTooLarge for more than NAMES_MAX.
+    """
     value = arguments.get(name)
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise MethodError("invalidArguments", f"{name!r} must be a list of strings or null")
+    if len(value) > NAMES_MAX:
+        raise MethodError("requestTooLarge", f"{name!r} holds over {NAMES_MAX} names")
     return list(dict.fromkeys(value))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import Access, Caller
 from tindra.core.ports import StoreReader
@@ -18,6 +19,8 @@ from tindra.core.services import Services
 from tindra.core.tx import Reaction, Tx
 
 CORE = "urn:ietf:params:jmap:core"
+COLLATIONS = ("i;ascii-casemap", "i;unicode-casemap")
+"""Both compare without case. Source: RFC 8620 s2"""
 
 
 @dataclass
@@ -30,6 +33,15 @@ class CallContext:
     using: frozenset[str]
     created_ids: dict[str, str]
     """creation id -> id, over all calls so far and those the request brought. RFC 8620 s3.3"""
+    reference_bytes_left: int = limits.REQUEST_BYTES_MAX
+    """What result references stand for is bounded as if it had been sent."""
+
+    def resolve(self, id: str) -> str:
+        """An id, or "#" and a creation id of an object made before. Source: RFC 8620 s5.3
+
+        An unknown creation id comes back as it is, and will be found to name nothing.
+        """
+        return self.created_ids.get(id[1:], id) if id.startswith("#") else id
 
 
 class GetRequest(NamedTuple):
@@ -57,7 +69,6 @@ class Source(Protocol):
 
     async def load(self, context: CallContext, request: GetRequest) -> GetResult:
         """The objects asked for, read together with their state."""
-        ...
 
 
 class SetContext(NamedTuple):
@@ -72,11 +83,8 @@ class SetContext(NamedTuple):
     """Loaded by other means before the transaction began (Writer.prepare)."""
 
     def resolve(self, id: str) -> str:
-        """An id, or "#" and a creation id of an object made before. Source: RFC 8620 s5.3
-
-        An unknown creation id comes back as it is, and will be found to name nothing.
-        """
-        return self.call.created_ids.get(id[1:], id) if id.startswith("#") else id
+        """As CallContext.resolve."""
+        return self.call.resolve(id)
 
 
 class SetRequest(NamedTuple):
@@ -96,35 +104,31 @@ class Writer(Protocol):
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
         """Anything that may not happen inside a transaction: reading and storing blobs."""
-        ...
 
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
-        """The objects to update or destroy, as this writer likes them; unknown ids left out."""
-        ...
+        """The objects to update or destroy, as this writer likes them; unknown ids left out.
+
+        They are destroyed in the order in which they stand here."""
 
     async def create(
         self, context: SetContext, creation_id: str, obj: dict[str, Any]
     ) -> dict[str, Any]:
         """Make one object; gives its id and all properties the server set or defaulted."""
-        ...
 
     async def update(
         self, context: SetContext, id: str, before: Any, patch: dict[str, Any]
     ) -> dict[str, Any] | None:
         """Change one object; gives the properties that became something else than the client
         asked for, or None."""
-        ...
 
     async def destroy(self, context: SetContext, id: str, before: Any) -> None:
         """Remove one object."""
-        ...
 
     async def finish(
         self, context: SetContext, answer: dict[str, Any]
     ) -> list[tuple[str, dict[str, Any]]]:
         """After all objects, still inside the transaction; gives implicit calls that must follow
         (onSuccessUpdateEmail), which run as calls of their own with the same call id."""
-        ...
 
 
 class QueryPlan(Protocol):
@@ -136,14 +140,12 @@ class QueryPlan(Protocol):
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
         """The beginning of the result, with the state it was read at."""
-        ...
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
     ) -> set[str] | None:
         """Ids whose place in the result may have changed after `since`, with those destroyed;
         None when there are more than `limit`."""
-        ...
 
 
 class QueryWindow(NamedTuple):
@@ -169,7 +171,6 @@ class Querier(Protocol):
         self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
     ) -> QueryPlan:
         """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +231,8 @@ class Capability:
     uri: str
     session: Mapping[str, Any] = field(default_factory=dict)
     account: Mapping[str, Any] = field(default_factory=dict)
+    is_of_mailbox: bool = False
+    """Only for accounts that hold mail: not for the home account of someone who has others."""
 
 
 TimerHandler = Callable[[Services, AccountId, str, Any], Awaitable[None]]

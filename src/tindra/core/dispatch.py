@@ -59,17 +59,15 @@ async def _run_call(
         method = context.registry.methods.get(call.name)
         if method is None or method.capability not in context.using:
             raise MethodError("unknownMethod", _unknown(method is None, call.name))
-        arguments = _resolve_references(call.arguments, responses)
+        arguments = _resolve_references(context, call.arguments, responses)
         result = await method.handler(context, arguments)
         if isinstance(result, dict):
             return [(call.name, result)]
         found = result[:1]
         for name, implicit in result[1:]:
             found.extend(await _run_call(context, Call(name, implicit, call.id), responses, report))
-    except MethodError as error:
-        return [("error", error.to_arguments())]
-    except SetError as error:
-        return [("error", MethodError(error.kind, error.description).to_arguments())]
+    except (MethodError, SetError) as error:
+        return [("error", error.to_object())]
     except Unavailable as error:
         return [("error", {"type": "serverUnavailable", "description": str(error)})]
     except (StoreError, Exception) as error:
@@ -83,7 +81,9 @@ def _unknown(is_missing: bool, name: str) -> str:
     return f"{name[:60]!r} {reason}"
 
 
-def _resolve_references(arguments: dict[str, Any], responses: _Responses) -> dict[str, Any]:
+def _resolve_references(
+    context: CallContext, arguments: dict[str, Any], responses: _Responses
+) -> dict[str, Any]:
     """Arguments with each "#name" replaced by what it refers to. Source: RFC 8620 s3.7"""
     if not any(name[:1] == "#" for name in arguments):
         return arguments
@@ -94,7 +94,11 @@ def _resolve_references(arguments: dict[str, Any], responses: _Responses) -> dic
             continue
         if name[1:] in arguments:
             raise MethodError("invalidArguments", f"both {name[1:60]!r} and {name[:60]!r} given")
-        resolved[name[1:]] = _resolve_reference(name, value, responses)
+        found = resolved[name[1:]] = _resolve_reference(name, value, responses)
+        # A few references to references would stand for more than any memory holds.
+        context.reference_bytes_left -= _measure(found, context.reference_bytes_left)
+        if context.reference_bytes_left < 0:
+            raise MethodError("invalidResultReference", "what is referred to is too large")
     return resolved
 
 
@@ -115,6 +119,26 @@ def _resolve_reference(name: str, value: Any, responses: _Responses) -> Any:
         "invalidResultReference",
         f"no response {value['name'][:60]!r} of {value['resultOf'][:60]!r}",
     )
+
+
+def _measure(value: Any, enough: int) -> int:
+    """About how many octets `value` has as JSON; counting stops above `enough`."""
+    count = 0
+    pending = [value]
+    while pending and count <= enough:
+        item = pending.pop()
+        count += 4
+        if isinstance(item, str | msgspec.Raw):
+            count += len(item)
+        elif isinstance(item, list):
+            try:
+                count += len("".join(item)) + 3 * len(item)  # nearly always a list of ids
+            except TypeError:
+                pending.extend(item)
+        elif isinstance(item, dict):
+            count += sum(map(len, item))
+            pending.extend(item.values())
+    return count
 
 
 def encode_response(answer: dict[str, Any], session_state: str) -> bytes:

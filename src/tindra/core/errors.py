@@ -20,25 +20,8 @@ class RequestError(Exception):
         self.limit = limit
 
 
-class MethodError(Exception):
-    """One method call is refused; the others go on. Source: RFC 8620 s3.6.2"""
-
-    def __init__(self, kind: str, description: str = "", **more: Any) -> None:
-        super().__init__(f"{kind}: {description}")
-        self.kind = kind
-        self.description = description
-        self.more = more
-
-    def to_arguments(self) -> dict[str, Any]:
-        """The arguments of the `error` response."""
-        found: dict[str, Any] = {"type": self.kind}
-        if self.description:
-            found["description"] = self.description
-        return found | self.more
-
-
-class SetError(Exception):
-    """One object of a /set, /import or /copy is refused; the others go on. Source: RFC 8620 s5.3"""
+class _Refusal(Exception):
+    """A type that the RFC names, and a text for a developer."""
 
     def __init__(
         self, kind: str, description: str = "", properties: Sequence[str] = (), **more: Any
@@ -50,13 +33,21 @@ class SetError(Exception):
         self.more = more
 
     def to_object(self) -> dict[str, Any]:
-        """The SetError object of the answer."""
+        """The object that stands in the answer."""
         found: dict[str, Any] = {"type": self.kind}
         if self.description:
             found["description"] = self.description
         if self.properties:
             found["properties"] = self.properties
         return found | self.more
+
+
+class MethodError(_Refusal):
+    """One method call is refused; the others go on. Source: RFC 8620 s3.6.2"""
+
+
+class SetError(_Refusal):
+    """One object of a /set, /import or /copy is refused; the others go on. Source: RFC 8620 s5.3"""
 
 
 class StoreError(Exception):

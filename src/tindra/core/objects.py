@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.arguments import check_names
 from tindra.core.datatype import (
@@ -47,6 +48,10 @@ class Property:
 Check = Callable[[SetContext, dict[str, Any] | None, dict[str, Any] | None], Awaitable[None]]
 """(before, after): raises SetError to refuse; may write through the context's transaction, and
 may change `after` in place on create and update. None stands for "was not" or "will not be"."""
+FILTER_DEPTH_MAX: Final = 20
+"""Operators inside each other: above any client, below the stack."""
+T = TypeVar("T")
+Match = Callable[[dict[str, Any]], bool]
 FilterRule = Callable[[dict[str, Any], Any], bool]
 SortKey = Callable[[dict[str, Any]], Any]
 
@@ -185,15 +190,13 @@ class ObjectType:
     ) -> ObjectQueryPlan:
         """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
         match = plan_filter(filter, self.filters)
-        keys: list[tuple[SortKey, bool]] = []
+        keys = []
         for comparator in sort or []:
             check_names(comparator, ("property", "isAscending", "collation"))
-            name = comparator.get("property")
-            if not isinstance(name, str):
-                raise MethodError("invalidArguments", "a Comparator needs a 'property'")
+            name = comparator["property"]
             if name not in self.sorts:
                 raise MethodError("unsupportedSort", f"{self.name} is not sorted by {name[:60]!r}")
-            keys.append((self.sorts[name], comparator.get("isAscending", True) is not False))
+            keys.append((self.sorts[name], comparator.get("isAscending", True)))
         return ObjectQueryPlan(self, match, keys)
 
 
@@ -205,51 +208,66 @@ def _fits(value: Any, prop: Property) -> bool:
     return True
 
 
-def plan_filter(
-    filter: Any, rules: Mapping[str, FilterRule], depth: int = 0
-) -> Callable[[dict[str, Any]], bool]:
-    """A predicate from a FilterOperator or FilterCondition. Source: RFC 8620 s5.5
+def fold_filter(
+    filter: Any,
+    leaf: Callable[[dict[str, Any]], T],
+    join: Callable[[str, list[T]], T],
+    depth: int = 0,
+    budget: list[int] | None = None,
+) -> T:
+    """What `leaf` makes of each FilterCondition, put together by `join` for each operator.
+
+    Args:
+        join: takes "AND", "OR" or "NOT" and what became of the conditions.
+    Raises: MethodError invalidArguments; unsupportedFilter for more than FILTER_CONDITIONS_MAX
+        conditions and operators; what `leaf` raises.
+    Source: RFC 8620 s5.5
+    """
+    budget = [limits.FILTER_CONDITIONS_MAX] if budget is None else budget
+    budget[0] -= 1
+    if not isinstance(filter, dict):
+        raise MethodError("invalidArguments", "a filter must be an object")
+    if budget[0] < 0 or depth > FILTER_DEPTH_MAX:
+        raise MethodError("unsupportedFilter", "the filter is too large")
+    if "operator" not in filter:
+        return leaf(filter)
+    check_names(filter, ("operator", "conditions"))
+    operator, conditions = filter["operator"], filter.get("conditions")
+    if operator not in ("AND", "OR", "NOT") or not isinstance(conditions, list):
+        text = "a FilterOperator needs an operator AND, OR or NOT, and conditions"
+        raise MethodError("invalidArguments", text)
+    return join(operator, [fold_filter(c, leaf, join, depth + 1, budget) for c in conditions])
+
+
+def plan_filter(filter: Any, rules: Mapping[str, FilterRule]) -> Callable[[dict[str, Any]], bool]:
+    """A predicate from a filter, or from null, which all objects match.
 
     Raises: MethodError invalidArguments, unsupportedFilter.
     """
-    if filter is None:
-        return lambda _obj: True
-    if not isinstance(filter, dict) or depth > 20:
-        raise MethodError("invalidArguments", "the filter is malformed or nested too deeply")
-    if "operator" not in filter:
-        for name in filter:
+
+    def leaf(condition: dict[str, Any]) -> Match:
+        for name in condition:
             if name not in rules:
                 raise MethodError("unsupportedFilter", f"there is no filter {name[:60]!r}")
-        return lambda obj: all(rules[name](obj, value) for name, value in filter.items())
-    check_names(filter, ("operator", "conditions"))
-    conditions = filter.get("conditions")
-    if not isinstance(conditions, list):
-        raise MethodError("invalidArguments", "'conditions' must be a list")
-    parts = [plan_filter(item, rules, depth + 1) for item in conditions]
-    match filter["operator"]:
-        case "AND":
+        return lambda obj: all(rules[name](obj, value) for name, value in condition.items())
+
+    def join(operator: str, parts: list[Match]) -> Match:
+        if operator == "AND":
             return lambda obj: all(part(obj) for part in parts)
-        case "OR":
-            return lambda obj: any(part(obj) for part in parts)
-        case "NOT":
-            return lambda obj: not any(part(obj) for part in parts)
-    raise MethodError("invalidArguments", "'operator' must be AND, OR or NOT")
+        is_wanted = operator == "OR"
+        return lambda obj: any(part(obj) for part in parts) is is_wanted
+
+    return fold_filter({} if filter is None else filter, leaf, join)
 
 
+@dataclass(frozen=True)
 class ObjectQueryPlan:
     """A query over all objects of one small type. Cost: O(objects of the type)."""
 
-    can_calculate_changes = True
-
-    def __init__(
-        self,
-        datatype: ObjectType,
-        match: Callable[[dict[str, Any]], bool],
-        keys: list[tuple[SortKey, bool]],
-    ) -> None:
-        self._type = datatype
-        self._match = match
-        self._keys = keys
+    datatype: ObjectType
+    match: Match
+    keys: Sequence[tuple[SortKey, bool]]
+    can_calculate_changes: bool = True
 
     async def list_ids(
         self, context: CallContext, account_id: AccountId, window: QueryWindow
@@ -257,13 +275,13 @@ class ObjectQueryPlan:
         """Ids in order; ties by id, so that the order is total."""
 
         async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
-            rows = await reader.load_objects(self._type.name, None)
-            return rows, (await reader.load_states()).get(self._type.name, ModSeq(0))
+            rows = await reader.load_objects(self.datatype.name, None)
+            return rows, (await reader.load_states()).get(self.datatype.name, ModSeq(0))
 
         rows, state = await context.services.store.read(account_id, read)
-        objects = [obj for obj in map(self._type.decode, rows) if self._match(obj)]
+        objects = [obj for obj in map(self.datatype.decode, rows) if self.match(obj)]
         objects.sort(key=lambda obj: str(obj["id"]))
-        for key, is_ascending in reversed(self._keys):
+        for key, is_ascending in reversed(self.keys):
             objects.sort(key=key, reverse=not is_ascending)
         ids = [str(obj["id"]) for obj in objects]
         return QueryAnswer(ids[: window.stop], len(ids) if window.has_total else None, state)
@@ -272,7 +290,7 @@ class ObjectQueryPlan:
         self, reader: StoreReader, since: ModSeq, limit: int
     ) -> set[str] | None:
         """Every object of the type that changed."""
-        page = await reader.list_changes(self._type.name, Cursor(since), limit)
+        page = await reader.list_changes(self.datatype.name, Cursor(since), limit)
         if page.has_more:
             return None
         return {*page.created, *page.updated, *page.destroyed}

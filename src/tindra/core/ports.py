@@ -116,11 +116,9 @@ class StoreReader(Protocol):
 
     async def load_states(self) -> Mapping[str, ModSeq]:
         """State of every type that ever changed; a missing type is at 0. Cost: one range read."""
-        ...
 
     async def load_floor(self) -> ModSeq:
         """The change log answers only for states at or above this."""
-        ...
 
     async def list_changes(self, type_name: str, since: Cursor, limit: int) -> ChangePage:
         """Changes of one type after `since`; at most `limit` ids in all three lists together.
@@ -129,42 +127,33 @@ class StoreReader(Protocol):
         O(entries read). Source: RFC 8620 s5.2
         Raises: StateTooOld.
         """
-        ...
 
     # -- small objects
     async def load_objects(self, type_name: str, ids: Sequence[str] | None) -> list[ObjectRow]:
         """Objects by id (unknown ids are left out), or all of the type, in id order for None."""
-        ...
 
     # -- mail
     async def load_mailboxes(self) -> list[MailboxRow]:
         """All Mailboxes, in id order."""
-        ...
 
     async def load_emails(self, doc_ids: Sequence[int]) -> list[EmailRow]:
         """Emails by document number, in no promised order; unknown ones are left out."""
-        ...
 
     async def load_contents(self, doc_ids: Sequence[int]) -> dict[int, EmailContent]:
         """The immutable JSON of Emails."""
-        ...
 
     async def find_emails_by_blob(self, blob_ids: Sequence[str]) -> dict[str, int]:
         """blobId -> doc_id of Emails whose whole message it is."""
-        ...
 
     async def load_threads(self, ids: Sequence[str]) -> list[ThreadRow]:
         """Threads by id, in no promised order."""
-        ...
 
     async def find_threads_by_reference(self, refs: Sequence[str]) -> dict[str, list[ThreadId]]:
         """Reference key -> Threads that hold a message with it."""
-        ...
 
     async def find_threads_by_subject(self, subject_key: str, since_ms: int) -> list[ThreadRow]:
         """Threads of one subject whose latest message is at or after `since_ms`; newest first,
         at most 20."""
-        ...
 
     async def query_emails(
         self, query: EmailQuery, stop: int | None, has_total: bool
@@ -176,24 +165,19 @@ class StoreReader(Protocol):
         Cost: for one Mailbox by receivedAt, O(stop), whatever the size of the Mailbox.
         Source: RFC 8621 s4.4
         """
-        ...
 
     # -- blobs, outbox, timers
     async def load_blobs(self, ids: Sequence[str]) -> dict[str, BlobRow]:
         """Blobs of this account, with their octets where they are stored inline."""
-        ...
 
     async def list_outbox(self, topic: str, due_ms: int, limit: int) -> list[OutboxRow]:
         """Intents of one topic that are due at or before `due_ms`, oldest transaction first."""
-        ...
 
     async def list_timers(self, due_ms: int, limit: int) -> list[TimerRow]:
         """Timers due at or before `due_ms`, earliest first."""
-        ...
 
     async def load_dedup(self, key: str) -> bytes | None:
         """What an earlier transaction stored under this dedup key."""
-        ...
 
 
 class StoreTx(StoreReader, Protocol):
@@ -204,75 +188,57 @@ class StoreTx(StoreReader, Protocol):
 
     async def put_object(self, type_name: str, id: str, data: bytes) -> None:
         """Create or replace a small object."""
-        ...
 
     async def delete_object(self, type_name: str, id: str) -> None:
         """Destroy a small object and leave a tombstone. Unknown ids are ignored."""
-        ...
 
     async def put_mailbox(self, row: MailboxRow) -> None:
         """Create or change a Mailbox; its counters are not touched."""
-        ...
 
     async def add_mailbox_counts(self, deltas: Mapping[MailboxId, MailboxCounts]) -> None:
         """Add to counters. Raises AssertionError if one would become negative."""
-        ...
 
     async def delete_mailbox(self, id: MailboxId) -> None:
         """Destroy an empty Mailbox and leave a tombstone."""
-        ...
 
     async def reserve_doc_counters(self, count: int) -> int:
         """The first of `count` numbers that this account never used before (see make_doc_id)."""
-        ...
 
     async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
         """Add Emails. Raises Conflict when one with the same blob exists."""
-        ...
 
     async def update_emails(self, rows: Sequence[tuple[EmailRow, EmailRow]]) -> None:
         """Replace (before, after): only mailbox_ids and keywords may differ."""
-        ...
 
     async def delete_emails(self, rows: Sequence[EmailRow]) -> None:
         """Destroy Emails, leave tombstones, and drop them from the search index."""
-        ...
 
     async def put_threads(self, rows: Sequence[ThreadRow]) -> None:
         """Create or replace Threads; one with no Emails is destroyed and leaves a tombstone."""
-        ...
 
     async def put_thread_references(self, thread_id: ThreadId, refs: Sequence[str]) -> None:
         """Let later mail find this Thread by these reference keys."""
-        ...
 
     async def put_blob(self, row: BlobRow) -> None:
         """Link a blob to this account. Doing it twice is harmless."""
-        ...
 
     async def put_outbox(self, topic: str, key: str, payload: bytes, due_ms: int) -> None:
         """Add or replace an intent; tries start again at 0."""
-        ...
 
     async def retry_outbox(self, row: OutboxRow, due_ms: int, error: str) -> None:
         """Count a failed try and set when the next is due; no-op if the row changed meanwhile."""
-        ...
 
     async def finish_outbox(self, row: OutboxRow) -> bool:
         """Remove an intent; False (and it stays) if it was written again since it was read."""
-        ...
 
     async def put_timer(self, row: TimerRow) -> None:
         """Set or move a timer."""
-        ...
 
     async def delete_timer(self, kind: str, key: str) -> None:
         """Remove a timer if it is there."""
-        ...
 
     async def put_dedup(self, key: str, answer: bytes, now_ms: int) -> None:
         """Remember the answer of this transaction under its dedup key."""
-        ...
 
 
 ReadFunction = Callable[[StoreReader], Awaitable[T]]
@@ -290,7 +256,6 @@ class Store(Protocol):
 
         Raises: Unavailable; whatever `fn` raises.
         """
-        ...
 
     async def write(
         self, account_id: AccountId, name: str, fn: WriteFunction[T]
@@ -301,63 +266,45 @@ class Store(Protocol):
         Once begun it is never abandoned: a cancelled caller leaves it to finish.
         Raises: Conflict; Unavailable.
         """
-        ...
 
     async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
         """Accounts with a timer or an outbox row due at or before `now_ms`."""
-        ...
 
     async def check_invariants(self, account_id: AccountId) -> None:
         """Counters equal recounts, no orphan rows, modseqs ordered. Raises AssertionError."""
-        ...
 
     async def poll_changes(self) -> list[CommitInfo]:
         """Commits made by other processes since the last call (hints: states of accounts that
         may have changed). Cheap when nothing changed."""
-        ...
 
     async def close(self) -> None:
         """Finish what is queued, then close."""
-        ...
 
 
 class Directory(Protocol):
     """Users, credentials and grants: the few tables that are not keyed by account."""
 
     async def put_user(self, user: User) -> None: ...
-
     async def find_user(self, login: str) -> User | None: ...
-
     async def load_user(self, user_id: UserId) -> User | None: ...
-
     async def list_users(self) -> list[User]: ...
 
     async def put_account(self, account: Account) -> None:
         """Create or rename an account."""
-        ...
 
     async def load_accounts(self, ids: Sequence[AccountId] | None) -> list[Account]:
         """Accounts by id, or all of them."""
-        ...
 
     async def delete_account(self, account_id: AccountId) -> None:
         """Erase an account: all its rows, its grants, its search index and its data key."""
-        ...
 
     async def put_grant(self, grant: Grant) -> None: ...
-
     async def delete_grant(self, user_id: UserId, account_id: AccountId) -> None: ...
-
     async def list_grants(self, user_id: UserId) -> list[Grant]: ...
-
     async def list_grantees(self, account_id: AccountId) -> list[Grant]: ...
-
     async def put_token(self, token: Token) -> None: ...
-
     async def find_token(self, token_hash: bytes) -> Token | None: ...
-
     async def list_tokens(self, user_id: UserId) -> list[Token]: ...
-
     async def delete_token(self, token_hash: bytes) -> None: ...
 
 
@@ -365,9 +312,7 @@ class SecretStore(Protocol):
     """Sealed secrets; the only place that opens them. Source: data.md rule 12"""
 
     async def put_secret(self, account_id: AccountId, name: str, secret: str) -> None: ...
-
     async def open_secret(self, account_id: AccountId, name: str) -> str | None: ...
-
     async def delete_secret(self, account_id: AccountId, name: str) -> None: ...
 
 
@@ -376,22 +321,18 @@ class BlobStore(Protocol):
 
     async def put(self, account_id: AccountId, data: bytes) -> BlobRow:
         """Store and link; durable on return. The row that comes back has no data."""
-        ...
 
     async def stage(self, account_id: AccountId, data: bytes) -> BlobRow:
         """Make octets ready to be linked by `StoreTx.put_blob` in a transaction of the caller:
         large ones are durable on return, small ones travel inside the row."""
-        ...
 
     async def get(
         self, account_id: AccountId, blob_id: str, start: int = 0, end: int | None = None
     ) -> bytes | None:
         """Octets [start, end) of a blob that this account holds; None for any other id."""
-        ...
 
     async def load_size(self, account_id: AccountId, blob_id: str) -> int | None:
         """Its length in octets; None for an unknown or foreign id."""
-        ...
 
 
 class SearchIndex(Protocol):
@@ -404,7 +345,6 @@ class SearchIndex(Protocol):
 
     async def list_unindexed(self, account_id: AccountId, limit: int) -> list[tuple[ModSeq, int]]:
         """(created_modseq, doc_id) of Emails above the watermark, in that order."""
-        ...
 
     async def add(
         self,
@@ -413,15 +353,12 @@ class SearchIndex(Protocol):
         upto: tuple[ModSeq, int],
     ) -> None:
         """Index Emails and raise the watermark to `upto`, in one commit; idempotent."""
-        ...
 
     async def list_removable(self, account_id: AccountId, limit: int) -> list[int]:
         """doc_ids of destroyed Emails that the index may still hold."""
-        ...
 
     async def remove(self, account_id: AccountId, doc_ids: Sequence[int]) -> None:
         """Forget destroyed Emails; idempotent."""
-        ...
 
 
 class Bus(Protocol):
@@ -431,7 +368,6 @@ class Bus(Protocol):
 
     def subscribe(self, listener: Callable[[CommitInfo], None]) -> Callable[[], None]:
         """Call `listener` for each commit, on the loop; the result unsubscribes."""
-        ...
 
 
 class Offload(Protocol):

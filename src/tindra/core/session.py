@@ -9,7 +9,7 @@ import msgspec
 
 from tindra.base import limits
 from tindra.core.access import Access, Caller
-from tindra.core.datatype import CORE, Capability, Registry
+from tindra.core.datatype import COLLATIONS, CORE, Capability, Registry
 
 CORE_CAPABILITY = Capability(
     CORE,
@@ -21,7 +21,7 @@ CORE_CAPABILITY = Capability(
         "maxCallsInRequest": limits.CALLS_IN_REQUEST_MAX,
         "maxObjectsInGet": limits.OBJECTS_IN_GET_MAX,
         "maxObjectsInSet": limits.OBJECTS_IN_SET_MAX,
-        "collationAlgorithms": ["i;ascii-casemap", "i;unicode-casemap"],
+        "collationAlgorithms": COLLATIONS,
     },
 )
 
@@ -31,9 +31,13 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
 
     Source: RFC 8620 s2
     """
-    account_capabilities = {c.uri: c.account for c in registry.capabilities.values()}
+    every = registry.capabilities.values()
+    home = caller.user.home_account_id
+    at_home = {c.uri: c.account for c in every if not c.is_of_mailbox or len(caller.accounts) == 1}
+    account_capabilities = {c.uri: c.account for c in every}
     accounts = {
-        id: _make_account(access, account_capabilities) for id, access in caller.accounts.items()
+        id: _make_account(access, at_home if id == home else account_capabilities)
+        for id, access in caller.accounts.items()
     }
     primary = _primary_account(caller)
     session: dict[str, Any] = {

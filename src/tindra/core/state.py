@@ -6,6 +6,8 @@ from tindra.base.ids import ModSeq, is_id
 from tindra.core.errors import MethodError
 from tindra.core.ports import Cursor
 
+_DIGITS_MAX = 15
+
 
 def encode_state(cursor: Cursor) -> str:
     """The state string of a place in the change log."""
@@ -23,7 +25,8 @@ def parse_state(text: object, newest: ModSeq) -> Cursor:
     if not isinstance(text, str):
         raise MethodError("invalidArguments", "the state must be given and be a string")
     number, dot, id = text.partition(".")
-    is_ours = number.isascii() and number.isdigit() and len(number) <= 15
-    if not is_ours or int(number) > newest or (dot and not is_id(id)):
+    is_number = number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX
+    is_ours = is_number and str(int(number)) == number and int(number) <= newest
+    if not is_ours or (dot and not is_id(id)):
         raise MethodError("cannotCalculateChanges", "this state is not known here")
     return Cursor(ModSeq(int(number)), id if dot else None)

@@ -209,7 +209,7 @@ async def remove_connection(services: Services, account_id: AccountId, id: str) 
 
 CONNECT_FEATURE = Feature(
     name="connect",
-    capabilities=(Capability(CONNECT),),
+    capabilities=(Capability(CONNECT, is_of_mailbox=True),),
     datatypes=(
         Datatype(
             name="Connection",

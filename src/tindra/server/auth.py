@@ -88,9 +88,9 @@ class Authenticator:
                 found = None
             if found is None or not await self.refresh(found):
                 found = await self._check(exchange, key, parse_authorization(text))
-                self._remember(found)
-        found.used_ms = self._services.clock.monotonic_ms()
-        self._sign_ins.move_to_end(key)
+        if found.is_over:  # revoked while we looked
+            raise make_refusal(exchange, "this sign-in has ended")
+        self._remember(found)
         return found
 
     async def refresh(self, sign_in: SignIn) -> bool:
@@ -163,9 +163,11 @@ class Authenticator:
                     password_hash = user.password_hash
             case None:
                 raise make_refusal(exchange, "the Authorization header is neither Basic nor Bearer")
-        now_ms = self._services.clock.now_ms()
-        caller = await load_caller(self._services.directory, user, now_ms)
-        return SignIn(key, caller, password_hash, token_hash)
+        clock = self._services.clock
+        caller = await load_caller(self._services.directory, user, clock.now_ms())
+        found = SignIn(key, caller, password_hash, token_hash)
+        found.fresh_until_ms = clock.monotonic_ms() + CALLER_FRESH_MS
+        return found
 
     async def _check_password(self, exchange: Exchange, credential: BasicCredential) -> User:
         """The user whose password this is, in the same time whether or not there is one."""
@@ -219,8 +221,8 @@ class Authenticator:
         return user
 
     def _remember(self, sign_in: SignIn) -> None:
+        """Note that it was used now, and forget those that were not for long."""
         now = self._services.clock.monotonic_ms()
-        sign_in.fresh_until_ms = now + CALLER_FRESH_MS
         sign_in.used_ms = now
         self._sign_ins[sign_in.key] = sign_in
         self._sign_ins.move_to_end(sign_in.key)

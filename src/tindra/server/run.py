@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ KEEP_ALIVE_S = 75
 """Longer than the minute for which most proxies keep a connection, so that they close first."""
 STOP_S = 10
 """How long running requests may take to end after a stop was asked for."""
+FILES_MAX = 65_536
+"""Open files that are asked for; some kernels reserve memory by this number."""
+FILES_RESERVED = 200
+"""Files kept back from connections: the store, providers, logs. Beyond it a connection gets 503."""
 BACKLOG = 2048
 """Connections the kernel holds while the loop is busy: all devices of an office at nine."""
 
@@ -73,10 +78,11 @@ async def serve(
         stop: set it to stop; None to serve until cancelled.
     Raises: OSError when the address cannot be had.
     """
+    connections_max = raise_file_limit() - FILES_RESERVED
     listener = bind(host, port)
     bound_port: int = listener.getsockname()[1]
     stopping = asyncio.Event() if stop is None else stop
-    server = _Uvicorn(_make_config(app, tls), lambda: on_bound(bound_port))
+    server = _Uvicorn(_make_config(app, tls, connections_max), lambda: on_bound(bound_port))
     try:
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve(sockets=[listener]))
@@ -119,7 +125,20 @@ def make_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _make_config(app: Any, tls: TlsFiles | None) -> uvicorn.Config:
+def raise_file_limit() -> int:
+    """Let this process open as many files as the system allows it; gives how many.
+
+    The usual default of 1,024 is less than a small team's event streams.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return FILES_MAX if soft == resource.RLIM_INFINITY else soft
+
+
+def _make_config(app: Any, tls: TlsFiles | None, connections_max: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
@@ -128,6 +147,9 @@ def _make_config(app: Any, tls: TlsFiles | None) -> uvicorn.Config:
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        # A stranger's broken request is no warning of ours.
+        log_level="error",
+        limit_concurrency=connections_max,
         access_log=False,
         proxy_headers=False,
         server_header=False,

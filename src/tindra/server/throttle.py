@@ -16,7 +16,9 @@ from tindra.base.clock import Clock
 _WIDE_FACTOR = 10
 """Many people share one address, and many addresses may try one login."""
 _KEYS_MAX = 20_000
-"""Counters kept; the oldest go first. About 4 MB."""
+"""Counters kept; the oldest go first. About 8 MB."""
+_LOGIN_CHARS_MAX = 100
+"""Of a login that are looked at: what strangers send is not kept whole."""
 
 _Key = tuple[str, str]
 
@@ -52,11 +54,12 @@ class SignInThrottle:
 
     def forget(self, login: str, address: str) -> None:
         """The right password came: earlier slips of this login at this address are forgiven."""
-        self._failures.pop((login, address), None)
+        self._failures.pop((login[:_LOGIN_CHARS_MAX], address), None)
 
 
 def _counters(login: str, address: str) -> list[tuple[_Key, int]]:
     few = limits.SIGN_IN_FAILURES_MAX
+    login = login[:_LOGIN_CHARS_MAX]
     return [
         ((login, address), few),
         (("", address), few * _WIDE_FACTOR),

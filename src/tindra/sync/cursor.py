@@ -56,21 +56,27 @@ async def delete_cursor(tx: Tx, mailbox_id: str) -> None:
     await tx.store.delete_object(CURSOR_TYPE, mailbox_id)
 
 
-def count_progress(cursors: Mapping[str, RemoteCursor], held: Mapping[str, int]) -> dict[str, Any]:
+def count_progress(
+    cursors: Mapping[str, RemoteCursor], held: Mapping[str, int], told: Mapping[str, int]
+) -> dict[str, Any]:
     """The numbers a person sees; a live mailbox counts as complete.
+
+    The total is None until every mailbox was asked for its own, so that progress never goes back.
 
     Args:
         held: Mailbox id -> messages of it that are mirrored, for those that are not live.
+        told: Mailbox id -> messages that the provider has there.
     """
-    total = done = parked = 0
+    total = done = 0
     for id, cursor in cursors.items():
-        total += cursor.exists
-        parked += len(cursor.parked)
-        is_live = cursor.phase == "live"
-        done += cursor.exists if is_live else min(held.get(id, 0), cursor.exists)
+        exists = cursor.exists if cursor.phase == "live" else told.get(id, cursor.exists)
+        total += exists
+        done += exists if cursor.phase == "live" else min(held.get(id, 0), exists)
+    is_known = all(c.phase == "live" or id in told for id, c in cursors.items())
+    percent = 100 if total == 0 else done * 100 // total
     return {
         "messagesDone": done,
-        "messagesTotal": total,
-        "messagesSkipped": parked,
-        "progress": 100 if total == 0 else done * 100 // total,
+        "messagesTotal": total if is_known else None,
+        "messagesSkipped": sum(len(cursor.parked) for cursor in cursors.values()),
+        "progress": percent if is_known else None,
     }

@@ -6,7 +6,7 @@ its mailbox. Stored together with the cursor, so that a crash repeats at most on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -51,7 +51,7 @@ class Intake:
         services: Services,
         account_id: AccountId,
         cursors: dict[str, RemoteCursor],
-        on_stored: Callable[[str, int], None],
+        on_stored: Callable[[str, int], Awaitable[None]],
         report: Report,
     ) -> None:
         self._services = services
@@ -118,7 +118,7 @@ class Intake:
         )
         rows = [row for row, _ in made]
         offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
-        self._on_stored(mailbox_id, len(messages))
+        await self._on_stored(mailbox_id, len(messages))
 
     async def _stage(self, arrival: Arrival, raw: bytes) -> BlobRow:
         return await self._services.blobs.stage(self._account_id, raw)

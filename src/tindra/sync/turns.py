@@ -84,6 +84,7 @@ class Life:
         self._unasked: list[str] = []
         self._begun: set[str] = set()
         self._held: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
         self._problems: dict[tuple[str, str], str] = {}
         """(Mailbox id, what we were doing) -> what the provider said."""
         self._ghosts: dict[tuple[str, int], int] | None = None
@@ -204,8 +205,8 @@ class Life:
                 raise
             self._dirty[id] = None
             return
+        self._totals[id] = status.exists
         if cursor.phase != "live":
-            self._cursors[id] = msgspec.structs.replace(cursor, exists=status.exists)
             await self._tell_progress()
         elif (
             _stamp(cursor) != _stamp(status)
@@ -422,8 +423,9 @@ class Life:
         return ghosts
 
     # -- telling ---------------------------------------------------------------------------------
-    def _on_stored(self, mailbox_id: str, count: int) -> None:
+    async def _on_stored(self, mailbox_id: str, count: int) -> None:
         self._held[mailbox_id] = self._held.get(mailbox_id, 0) + count
+        await self._tell_progress()
 
     async def _count_held(self, mailbox_id: str) -> int:
         async def read(reader: MirrorReader) -> int:
@@ -442,7 +444,7 @@ class Life:
             phase="live" if is_live else "backfilling",
             lastError=next(iter(self._problems.values()), None),
             nextTryAt=None,
-            **count_progress(cursors, self._held),
+            **count_progress(cursors, self._held, self._totals),
         )
 
 

@@ -142,6 +142,7 @@ export class Actions {
       label: 'Undo',
       run: () => {
         if (route.threadId !== null) app.go(route, true);
+        if (threadIds[0] !== undefined) app.moveCursorTo(threadIds[0]);
         return this.#apply(inverse, 'Could not be undone.');
       },
     });

@@ -68,6 +68,11 @@ export class App {
     this.#cursorThread = this.threadAt(row);
   }
 
+  /** Puts the cursor on a thread that may only be about to come back. */
+  moveCursorTo(threadId: Id): void {
+    this.#cursorThread = threadId;
+  }
+
   async boot(): Promise<void> {
     addEventListener('hashchange', () => this.#take(parseRoute(location.hash)));
     addEventListener('online', () => {
@@ -138,11 +143,20 @@ export class App {
     this.store = store;
   }
 
-  /** Accounts of this user that hold mail. */
+  /**
+   * Accounts of this user that hold mail, the primary one first. Of two that carry one name only
+   * the first is offered: a choice between equals is no choice.
+   */
   get accounts(): { id: Id; name: string }[] {
-    return Object.entries(this.#client?.session.accounts ?? {})
-      .filter(([, account]) => MAIL in account.accountCapabilities)
-      .map(([id, account]) => ({ id, name: account.name }));
+    const session = this.#client?.session;
+    const primary = session?.primaryAccounts[MAIL];
+    const named = new Map<string, Id>();
+    const all = Object.entries(session?.accounts ?? {}).filter(
+      ([, account]) => MAIL in account.accountCapabilities,
+    );
+    all.sort(([a], [b]) => Number(b === primary) - Number(a === primary));
+    for (const [id, account] of all) if (!named.has(account.name)) named.set(account.name, id);
+    return [...named].map(([name, id]) => ({ id, name }));
   }
 
   get username(): string {

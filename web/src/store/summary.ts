@@ -42,7 +42,8 @@ export function summarize(
     people,
     face: (isOutgoing ? head.to?.[0] : lastSender(emails, context.own)) ?? NOBODY,
     count: emails.filter((email) => !email.keywords['$draft']).length,
-    isUnread: emails.some((email) => !email.keywords['$seen']),
+    // What one has sent is not unread because an answer to it is.
+    isUnread: (isOutgoing ? [head] : emails).some((email) => !email.keywords['$seen']),
     isStarred: emails.some((email) => email.keywords['$flagged']),
     isAnswered: Boolean(head.keywords['$answered']),
     isDraft: emails.some((email) => email.keywords['$draft']),

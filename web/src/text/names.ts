@@ -17,7 +17,7 @@ export function firstName(address: EmailAddress): string {
 
 /** One or two letters for the avatar; works by user-perceived characters, not code units. */
 export function initials(address: EmailAddress): string {
-  const words = displayName(address)
+  const words = (address.name?.trim() || address.email)
     .replace(/@.*$/, '')
     .split(/[\s._+-]+/)
     .map((word) => word.replace(/^[^\p{L}\p{N}]+/u, ''))

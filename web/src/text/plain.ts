@@ -76,14 +76,14 @@ const ATTRIBUTION_CHARS_MAX = 500;
 /** "On Monday, Anna wrote:" belongs to the quotation under it. */
 function takeAttribution(blocks: TextBlock[]): TextBlock | null {
   const last = blocks.at(-1);
-  if (!last || last.kind !== 'text') return null;
+  if (!last || last.kind === 'quote') return null;
   const text = last.runs.map((run) => run.text).join('');
   const tail = text.slice(-ATTRIBUTION_CHARS_MAX);
   const match = /(?:^|\n)([^\n]{1,200}(?:\n[^\n]{1,200})?:)\s*$/.exec(tail);
   if (!match || !/\d|@/.test(match[1] ?? '')) return null;
   const rest = text.slice(0, text.length - tail.length + match.index).trimEnd();
   if (!rest) return null;
-  blocks[blocks.length - 1] = { kind: 'text', runs: linkify(rest) };
+  blocks[blocks.length - 1] = { kind: last.kind, runs: linkify(rest) };
   return { kind: 'text', runs: linkify((match[1] ?? '').trim()) };
 }
 
@@ -91,8 +91,10 @@ function toBlocks(text: string): TextBlock[] {
   const groups: { kind: TextBlock['kind']; lines: string[] }[] = [];
   let isSignature = false;
   for (const line of text.split('\n')) {
-    if (/^-- ?$/.test(line)) isSignature = true;
-    const kind = isSignature ? 'signature' : /^\s?>/.test(line) ? 'quote' : 'text';
+    const isQuote = /^\s?>/.test(line);
+    // Many write above the quotation and sign there, so a signature can end before the message.
+    isSignature = !isQuote && (isSignature || /^-- ?$/.test(line));
+    const kind = isQuote ? 'quote' : isSignature ? 'signature' : 'text';
     const last = groups.at(-1);
     if (last?.kind === kind) last.lines.push(line);
     else groups.push({ kind, lines: [line] });

@@ -27,6 +27,18 @@ export function parseSnippet(html: string): Segment[] {
   return segments;
 }
 
+/** A row is short: at most this much of the text before the first match is shown. */
+const LEAD_CHARS_MAX = 24;
+
+/** The same segments, cut at the front so that the first match is in sight. */
+export function leadToMatch(segments: readonly Segment[]): Segment[] {
+  const first = segments.findIndex((segment) => segment.isMatch);
+  const lead = segments.slice(0, Math.max(0, first)).map((segment) => segment.text).join('');
+  if (lead.length <= LEAD_CHARS_MAX) return [...segments];
+  const tail = lead.slice(-LEAD_CHARS_MAX).replace(/^\S*\s/, '');
+  return [{ text: `…${tail}`, isMatch: false }, ...segments.slice(first)];
+}
+
 export function decodeEntities(text: string): string {
   return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(\w{2,6}));/gi, (all, dec, hex, name) => {
     if (name) return ENTITIES[String(name).toLowerCase()] ?? all;

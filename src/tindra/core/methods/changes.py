@@ -10,7 +10,7 @@ from tindra.core.access import check_read
 from tindra.core.arguments import check_names, take_unsigned
 from tindra.core.datatype import CallContext, Datatype
 from tindra.core.errors import MethodError, StateTooOld
-from tindra.core.ports import Cursor, StoreReader
+from tindra.core.ports import ChangePage, Cursor, StoreReader
 from tindra.core.state import encode_state, parse_state
 
 _ARGUMENTS = frozenset({"accountId", "sinceState", "maxChanges"})
@@ -34,28 +34,23 @@ async def run_changes(
     async def read(reader: StoreReader) -> dict[str, Any]:
         newest = (await reader.load_states()).get(datatype.name, ModSeq(0))
         since = parse_state(arguments.get("sinceState"), newest)
+        page = ChangePage([], [], [], Cursor(newest), False)
+        if since != page.cursor:
+            page = await reader.list_changes(datatype.name, since, limit)
         answer: dict[str, Any] = {
             "accountId": account_id,
             "oldState": encode_state(since),
-            "newState": encode_state(since),
-            "hasMoreChanges": False,
-            "created": [],
-            "updated": [],
-            "destroyed": [],
+            "newState": encode_state(page.cursor if page.has_more else Cursor(newest)),
+            "hasMoreChanges": page.has_more,
+            "created": page.created,
+            "updated": page.updated,
+            "destroyed": page.destroyed,
         }
         if datatype.list_updated_properties is not None:
-            answer["updatedProperties"] = None
-        if since.modseq == newest and since.id is None:
-            return answer
-        page = await reader.list_changes(datatype.name, since, limit)
-        answer["newState"] = encode_state(page.cursor if page.has_more else Cursor(newest))
-        answer["hasMoreChanges"] = page.has_more
-        answer["created"] = page.created
-        answer["updated"] = page.updated
-        answer["destroyed"] = page.destroyed
-        if datatype.list_updated_properties is not None and page.updated:
-            answer["updatedProperties"] = await datatype.list_updated_properties(
-                reader, since.modseq
+            # A place inside a transaction: the rest of that one counts as news, too.
+            known = since.modseq if since.id is None else ModSeq(since.modseq - 1)
+            answer["updatedProperties"] = (
+                await datatype.list_updated_properties(reader, known) if page.updated else None
             )
         return answer
 

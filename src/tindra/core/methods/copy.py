@@ -18,16 +18,9 @@ from tindra.core.ports import Cursor
 from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
 
+_STATES = ("ifFromInState", "ifInState", "destroyFromIfInState")
 _ARGUMENTS = frozenset(
-    {
-        "fromAccountId",
-        "ifFromInState",
-        "accountId",
-        "ifInState",
-        "create",
-        "onSuccessDestroyOriginal",
-        "destroyFromIfInState",
-    }
+    {"fromAccountId", "accountId", "create", "onSuccessDestroyOriginal", *_STATES}
 )
 
 
@@ -57,7 +50,6 @@ class Copier(Protocol):
 
     async def load_originals(self, call: CallContext, request: CopyRequest) -> Originals:
         """Read the originals, and carry over what cannot be written in a transaction (blobs)."""
-        ...
 
     async def copy(
         self, context: SetContext, original: Any, overrides: dict[str, Any]
@@ -66,14 +58,6 @@ class Copier(Protocol):
 
         Raises: SetError, before anything of the copy is written; alreadyExists with existingId.
         """
-        ...
-
-
-def _take_state(arguments: dict[str, Any], name: str) -> str | None:
-    state = arguments.get(name)
-    if state is not None and not isinstance(state, str):
-        raise MethodError("invalidArguments", f"{name!r} must be a string or null")
-    return state
 
 
 def _take_accounts(
@@ -97,6 +81,9 @@ def _take_request(
 ) -> CopyRequest:
     source_id, target_id = _take_accounts(context, datatype, arguments)
     check_names(arguments, _ARGUMENTS)
+    for name in _STATES:
+        if not isinstance(arguments.get(name, ""), str | None):
+            raise MethodError("invalidArguments", f"{name!r} must be a string or null")
     create = arguments.get("create")
     if not isinstance(create, dict):
         raise MethodError("invalidArguments", "'create' must be an object")
@@ -127,8 +114,7 @@ async def run_copy(
     """
     request = _take_request(context, datatype, arguments)
     has_destroy = take_bool(arguments, "onSuccessDestroyOriginal")
-    destroy_state = _take_state(arguments, "destroyFromIfInState")
-    source_state, target_state = (_take_state(arguments, n) for n in ("ifFromInState", "ifInState"))
+    source_state, target_state, destroy_state = (arguments.get(name) for name in _STATES)
     copier = datatype.writer
     assert isinstance(copier, Copier)
     originals = await copier.load_originals(context, request)
@@ -139,10 +125,8 @@ async def run_copy(
     responses = [(f"{datatype.name}/copy", answer)]
     if has_destroy and answer["created"]:
         done = dict.fromkeys(request.originals[key] for key in answer["created"])
-        destroy: dict[str, Any] = {"accountId": request.from_account_id, "destroy": list(done)}
-        if destroy_state is not None:
-            destroy["ifInState"] = destroy_state
-        responses.append((f"{datatype.name}/set", destroy))
+        destroy = {"accountId": request.from_account_id, "destroy": list(done)}
+        responses.append((f"{datatype.name}/set", destroy | {"ifInState": destroy_state}))
     return responses
 
 
@@ -159,9 +143,8 @@ async def _write(
     assert isinstance(copier, Copier)
 
     async def write(tx: Tx) -> dict[str, Any]:
-        old_state = encode_state(
-            Cursor((await tx.store.load_states()).get(datatype.name, ModSeq(0)))
-        )
+        old = (await tx.store.load_states()).get(datatype.name, ModSeq(0))
+        old_state = encode_state(Cursor(old))
         if if_in_state not in (None, old_state):
             raise MethodError("stateMismatch", f"the state is {old_state}")
         run = SetContext(tx, context, access, {}, {})

@@ -8,7 +8,7 @@ import msgspec
 
 from tindra.base import limits
 from tindra.core.access import check_read
-from tindra.core.arguments import check_names, take_ids, take_strings
+from tindra.core.arguments import check_names, take_ids, take_names
 from tindra.core.datatype import CallContext, Datatype, GetRequest, PropertyExtension
 from tindra.core.errors import MethodError
 
@@ -23,7 +23,7 @@ def _known_extensions(context: CallContext, datatype: Datatype) -> dict[str, Pro
 def _take_properties(
     datatype: Datatype, arguments: dict[str, Any], extensions: dict[str, PropertyExtension]
 ) -> tuple[list[str] | None, list[PropertyExtension]]:
-    names = take_strings(arguments, "properties")
+    names = take_names(arguments, "properties")
     if names is None:
         return None, []
     own: list[str] = []
@@ -56,8 +56,7 @@ async def run_get(
         if len(ids) > limits.OBJECTS_IN_GET_MAX:
             raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_GET_MAX} ids")
         if context.created_ids:
-            ids = [context.created_ids.get(i[1:], i) if i[0] == "#" else i for i in ids]
-            ids = list(dict.fromkeys(ids))
+            ids = list(dict.fromkeys(map(context.resolve, ids)))
     extensions = _known_extensions(context, datatype)
     properties, extended = _take_properties(datatype, arguments, extensions)
     request = GetRequest(account_id, ids, properties, arguments)

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from tindra.base import limits
 from tindra.base.ids import ModSeq
 from tindra.core.access import check_read
-from tindra.core.arguments import check_names, take_bool, take_int, take_unsigned
-from tindra.core.datatype import CallContext, Datatype, QueryAnswer, QueryPlan, QueryWindow
-from tindra.core.errors import MethodError, StateTooOld
+from tindra.core.arguments import check_names, take_bool, take_id, take_int, take_unsigned
+from tindra.core.datatype import (
+    COLLATIONS,
+    CallContext,
+    Datatype,
+    QueryAnswer,
+    QueryPlan,
+    QueryWindow,
+)
+from tindra.core.errors import MethodError, StateTooOld, Unavailable
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state, parse_state
 
+COMPARATORS_MAX: Final = 20
+"""Of one sort; two of them already order all mail."""
+READS_MAX: Final = 8
+"""Tries to read two things in one state while others write."""
 _SHARED = frozenset({"accountId", "filter", "sort", "calculateTotal"})
 _QUERY = _SHARED | {"position", "anchor", "anchorOffset", "limit"}
 _QUERY_CHANGES = _SHARED | {"sinceQueryState", "maxChanges", "upToId"}
 
 
+class _Comparator(msgspec.Struct, rename="camel"):
+    """What every Comparator has; a type may add more. Source: RFC 8620 s5.5"""
+
+    property: str
+    is_ascending: bool = True
+    collation: str = COLLATIONS[0]
+
+
 def _plan(datatype: Datatype, arguments: dict[str, Any]) -> QueryPlan:
     assert datatype.querier is not None
-    sort = arguments.get("sort")
-    if sort is not None and (
-        not isinstance(sort, list) or not all(isinstance(item, dict) for item in sort)
-    ):
-        raise MethodError("invalidArguments", "'sort' must be a list of Comparators or null")
-    filter = arguments.get("filter")
+    filter, sort = arguments.get("filter"), arguments.get("sort")
     if filter is not None and not isinstance(filter, dict):
         raise MethodError("invalidArguments", "'filter' must be an object or null")
+    sort = [] if sort is None else sort
+    try:
+        comparators = msgspec.convert(sort, list[_Comparator])
+    except msgspec.ValidationError as error:
+        raise MethodError("invalidArguments", f"'sort' must be Comparators: {error}") from None
+    if len(sort) > COMPARATORS_MAX:
+        raise MethodError("unsupportedSort", f"over {COMPARATORS_MAX} comparators")
+    for item in comparators:
+        if item.collation not in COLLATIONS:
+            raise MethodError("unsupportedSort", f"no collation {item.collation[:60]!r}")
     return datatype.querier.plan_query(filter, sort, arguments)
 
 
@@ -46,9 +72,7 @@ async def run_query(
     offset = take_int(arguments, "anchorOffset", 0) or 0
     wanted = take_unsigned(arguments, "limit")
     limit = min(limits.QUERY_IDS_MAX if wanted is None else wanted, limits.QUERY_IDS_MAX)
-    anchor = arguments.get("anchor")
-    if anchor is not None and not isinstance(anchor, str):
-        raise MethodError("invalidArguments", "'anchor' must be an id or null")
+    anchor = take_id(arguments, "anchor")
     has_total = take_bool(arguments, "calculateTotal")
     plan = _plan(datatype, arguments)
     is_open = anchor is not None or position < 0
@@ -94,9 +118,7 @@ async def run_query_changes(
     wanted = take_unsigned(arguments, "maxChanges")
     if wanted == 0:
         raise MethodError("invalidArguments", "'maxChanges' must be greater than 0")
-    up_to = arguments.get("upToId")
-    if up_to is not None and not isinstance(up_to, str):
-        raise MethodError("invalidArguments", "'upToId' must be an id or null")
+    take_id(arguments, "upToId")
     has_total = take_bool(arguments, "calculateTotal")
     plan = _plan(datatype, arguments)
     if not plan.can_calculate_changes:
@@ -105,6 +127,8 @@ async def run_query_changes(
     async def read_affected(reader: StoreReader) -> tuple[Cursor, ModSeq, set[str]]:
         newest = (await reader.load_states()).get(datatype.name, ModSeq(0))
         since = parse_state(arguments.get("sinceQueryState"), newest)
+        if since.id is not None:
+            raise MethodError("cannotCalculateChanges", "no query was ever in this state")
         if since.modseq == newest:
             return since, newest, set()
         affected = await plan.list_affected(reader, since.modseq, limits.CHANGES_COUNT_MAX)
@@ -113,7 +137,7 @@ async def run_query_changes(
         return since, newest, affected
 
     store = context.services.store
-    while True:
+    for _ in range(READS_MAX):
         try:
             since, newest, affected = await store.read(account_id, read_affected)
         except StateTooOld:
@@ -124,6 +148,8 @@ async def run_query_changes(
         # Two reads: if someone wrote in between, look again, so that both tell of one state.
         if found.state == newest:
             break
+    else:
+        raise Unavailable("the account changes too fast for this query")
     added = [{"id": id, "index": i} for i, id in enumerate(found.ids) if id in affected]
     if wanted is not None and len(affected) + len(added) > wanted:
         raise MethodError("tooManyChanges", f"there are more than {wanted}")

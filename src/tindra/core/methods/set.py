@@ -109,11 +109,12 @@ class _SetRun:
         }
 
     async def _create(self) -> None:
-        waiting = dict(self._request.create)
         # Objects may name others of the same call by creation id, in any order: make first
         # what others wait for.
+        waiting = dict(self._request.create)
+        needs = {cid: _find_mentioned(obj, waiting) - {cid} for cid, obj in waiting.items()}
         while waiting:
-            ready = [cid for cid, obj in waiting.items() if not _mentions(obj, waiting, cid)]
+            ready = [cid for cid in waiting if needs[cid].isdisjoint(waiting)]
             for cid in ready or list(waiting):
                 obj = waiting.pop(cid)
                 try:
@@ -138,6 +139,8 @@ class _SetRun:
                     raise SetError("notFound", "there is no such object")
                 if id in doomed:
                     raise SetError("willDestroy", "the same call destroys it")
+                if id in self._updated:  # named twice: once by its creation id
+                    before |= await self._writer.load(self.context, [id])
                 self._updated[id] = await self._writer.update(self.context, id, before[id], patch)
             except SetError as error:
                 self._not["Updated"][key] = error.to_object()
@@ -145,29 +148,32 @@ class _SetRun:
     async def _destroy(self) -> None:
         if not self._request.destroy:
             return
-        wanted = {key: self.context.resolve(key) for key in self._request.destroy}
-        before = await self._writer.load(self.context, list(dict.fromkeys(wanted.values())))
-        for key, id in wanted.items():
+        keys: dict[str, list[str]] = {}
+        for key in self._request.destroy:
+            keys.setdefault(self.context.resolve(key), []).append(key)
+        before = await self._writer.load(self.context, list(keys))
+        for id in dict.fromkeys((*before, *keys)):
             try:
                 if id not in before:
                     raise SetError("notFound", "there is no such object")
                 await self._writer.destroy(self.context, id, before[id])
                 self._destroyed.append(id)
             except SetError as error:
-                self._not["Destroyed"][key] = error.to_object()
+                self._not["Destroyed"] |= dict.fromkeys(keys[id], error.to_object())
 
 
-def _mentions(value: Any, waiting: dict[str, Any], own: str) -> bool:
-    """Whether a value holds "#cid" of another object that is not made yet."""
+def _find_mentioned(value: Any, waiting: dict[str, Any]) -> set[str]:
+    """The creation ids among `waiting` that a value names as "#cid"."""
+    found: set[str] = set()
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, str):
-            if item[:1] == "#" and item[1:] != own and item[1:] in waiting:
-                return True
+            if item[:1] == "#" and item[1:] in waiting:
+                found.add(item[1:])
         elif isinstance(item, dict):
             pending.extend(item.keys())
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
-    return False
+    return found

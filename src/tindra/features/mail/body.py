@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tindra.base import limits
-from tindra.core.arguments import take_bool, take_strings, take_unsigned
+from tindra.core.arguments import take_bool, take_names, take_unsigned
 from tindra.core.errors import MethodError
 from tindra.features.mail.header_property import is_header_property, render_header
 from tindra.wire.jmap.blob_id import encode_part_blob_id
@@ -108,7 +108,7 @@ BODY_ARGUMENTS = frozenset(
 
 def take_body_request(arguments: dict[str, Any]) -> BodyRequest:
     """Raises: MethodError invalidArguments. Source: RFC 8621 s4.2"""
-    names = take_strings(arguments, "bodyProperties")
+    names = take_names(arguments, "bodyProperties")
     if names is None:
         names = list(BODY_PROPERTIES_DEFAULT)
     for name in names:

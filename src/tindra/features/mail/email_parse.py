@@ -7,7 +7,7 @@ from typing import Any
 from tindra.base import limits
 from tindra.base.ids import AccountId
 from tindra.core.access import check_read
-from tindra.core.arguments import check_names, take_ids, take_strings
+from tindra.core.arguments import check_names, take_ids, take_names
 from tindra.core.blob_parts import find_blob, load_place
 from tindra.core.datatype import CallContext
 from tindra.core.errors import MethodError
@@ -35,7 +35,7 @@ async def run_parse(context: CallContext, arguments: dict[str, Any]) -> dict[str
         raise MethodError("invalidArguments", "'blobIds' must be given")
     if len(blob_ids) > BLOBS_MAX:
         raise MethodError("requestTooLarge", f"over {BLOBS_MAX} blobs")
-    properties = take_strings(arguments, "properties")
+    properties = take_names(arguments, "properties")
     for name in properties or ():
         if name not in EMAIL_PROPERTIES and not is_header_property(name):
             raise MethodError("invalidArguments", f"Email has no property {name[:60]!r}")

@@ -43,6 +43,7 @@ _CAPABILITY = Capability(
         "emailQuerySortOptions": SORT_OPTIONS,
         "mayCreateTopLevelMailbox": True,
     },
+    is_of_mailbox=True,
 )
 """Source: RFC 8621 s1.3.1"""
 
@@ -74,7 +75,7 @@ _EMAIL = Datatype(
 
 MAIL_FEATURE = Feature(
     name="mail",
-    capabilities=(_CAPABILITY, SUBMISSION_CAPABILITY, Capability(COMPOSE)),
+    capabilities=(_CAPABILITY, SUBMISSION_CAPABILITY, Capability(COMPOSE, is_of_mailbox=True)),
     datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION),
     methods=(
         Method("Email/import", MAIL, run_import),

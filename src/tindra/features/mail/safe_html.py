@@ -126,7 +126,7 @@ async def load_safe_html_remote(
 
 VIEW_FEATURE = Feature(
     name="view",
-    capabilities=(Capability(VIEW),),
+    capabilities=(Capability(VIEW, is_of_mailbox=True),),
     properties=(
         PropertyExtension("Email", "safeHtml", VIEW, load_safe_html),
         PropertyExtension("Email", "safeHtmlRemote", VIEW, load_safe_html_remote),

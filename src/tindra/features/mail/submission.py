@@ -413,6 +413,7 @@ SEND_STATE = PropertyExtension(
 
 SUBMISSION_CAPABILITY = Capability(
     SUBMISSION,
+    is_of_mailbox=True,
     account={
         "maxDelayedSend": HOLD_SECONDS_MAX,
         "submissionExtensions": {"FUTURERELEASE": [], "DSN": [], "SIZE": [], "8BITMIME": []},

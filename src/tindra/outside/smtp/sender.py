@@ -34,12 +34,14 @@ from tindra.sync.ports import (
     Throttled,
     Transient,
 )
-from tindra.sync.submission import Envelope, RecipientReply, Uncertain
+from tindra.sync.submission import Envelope, Recipient, RecipientReply, Uncertain
 
 CONNECT_MS_MAX: Final = 30_000
 """Name look-up, TCP, TLS and greeting: tarpits take some 20 s for the last."""
 COMMAND_MS_MAX: Final = 300_000
 """RFC 5321 s4.5.3.2: MAIL and RCPT may take five minutes."""
+ENVELOPE_MS_MAX: Final = 900_000
+"""MAIL and all RCPT together, so that a server cannot hold us for hours, one reply at a time."""
 DATA_MS_MAX: Final = 1_200_000
 """The message and the answer to its end: ten minutes are the server's right, large ones take
 longer to send. Giving up earlier makes uncertain what was merely slow."""
@@ -270,8 +272,12 @@ class _Transaction:
     async def run(self) -> list[RecipientReply]:
         """One reply for each recipient, in order."""
         self._check_size()
-        await self._mail()
-        replies = [await self._rcpt(position) for position in range(self._count())]
+        try:
+            async with asyncio.timeout(ENVELOPE_MS_MAX / 1000):
+                await self._mail()
+                replies = [await self._rcpt(one) for one in self._envelope.recipients]
+        except TimeoutError as error:
+            raise Transient("The mail server takes too long", code="SILENT") from error
         if not any(reply.code < 300 for reply in replies):
             return replies
         await self._before_data()
@@ -280,9 +286,6 @@ class _Transaction:
             return replies
         text = make_reply(answer.code, answer.message)
         return [RecipientReply(r.email, answer.code, text) if r.code < 300 else r for r in replies]
-
-    def _count(self) -> int:
-        return len(self._envelope.recipients)
 
     def _check_size(self) -> None:
         """Raises: Rejected for a message the server said it would not take. RFC 1870 s6.1"""
@@ -308,8 +311,7 @@ class _Transaction:
         if reply.code >= 300:
             raise judge_reply(reply.code, reply.message, "send from this address")
 
-    async def _rcpt(self, position: int) -> RecipientReply:
-        recipient = self._envelope.recipients[position]
+    async def _rcpt(self, recipient: Recipient) -> RecipientReply:
         path = encode_path(recipient.email, self._has_utf8)
         if path is None:
             return RecipientReply(recipient.email, 553, "553 5.6.7 Non-ASCII recipient address")

@@ -15,6 +15,9 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?"
 )
 
+_PORT = re.compile(r"^(?:\[([^\]]*)\](?::\d+)?|([^:]*):\d+)$")
+"""Some proxies add the port of the client: "192.0.2.1:4711", "[2001:db8::1]:4711"."""
+
 
 def derive_base_url(exchange: Exchange, options: ServerOptions) -> str:
     """The absolute URL of this server as the client of `exchange` sees it, no final slash.
@@ -43,8 +46,9 @@ def find_client_address(exchange: Exchange, options: ServerOptions) -> str:
     if options.trust_proxy:
         # The rightmost is the one our own proxy saw; all before it are hearsay.
         text = _last(exchange.header(b"x-forwarded-for")) or text
+    bare = _PORT.sub(r"\1\2", text)
     try:
-        address = ip_address(text)
+        address = ip_address(bare)
     except ValueError:
         return text[:64]
     if not isinstance(address, IPv6Address):

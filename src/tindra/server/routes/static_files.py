@@ -7,8 +7,9 @@ every time. A page address that is no file gets index.html: the client routes by
 The Content-Security-Policy is strict where it matters and wide where mail needs it. A message is
 shown in an iframe made by `srcdoc`; such a document inherits this policy, and the stricter policy
 in its own meta element comes on top. So whatever a message may ever be allowed has to be allowed
-here: inline styles (nearly every HTML mail), pictures from data: and blob:, and, once a reader
-asks for remote pictures, from https: and http:. Until then the frame's own policy holds them back.
+here: inline styles (nearly every HTML mail), fonts from data:, pictures from data: and blob:, and,
+once a reader asks for remote pictures, from https: and http:. Until then the frame's own policy
+holds them back.
 Scripts come from our own files only, which is what keeps a hole in the sanitiser from becoming
 more: no inline script, no eval, no foreign connection, no plugin, no form, nobody may frame us.
 """
@@ -34,7 +35,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob: https: http:",
-        "font-src 'self'",
+        "font-src 'self' data:",
         "connect-src 'self'",
         "media-src 'self' blob:",
         "frame-src 'self' blob:",

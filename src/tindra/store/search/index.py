@@ -1,7 +1,8 @@
 """The SearchIndex port over SQLite FTS5, in a file of its own beside the data (data.md rule 7).
 
-One contentless table per account, rowid = doc_id, so the newest hit comes first without sorting.
-Text is never stored, only its index. Queries are in `store.sqlite.query`; this module feeds them.
+Contentless tables that accounts share by ranges of rows (`store.sqlite.search_table`); within one
+account rows are in doc_id order, so the newest hit comes first without sorting. Text is never
+stored, only its index. Queries are in `store.sqlite.query`; this module feeds them.
 
 Invariants: Emails and the watermark that covers them are one commit; the file may vanish or be
 older or newer than the data, and the index still ends up right, because nothing but the watermark
@@ -20,6 +21,7 @@ from tindra.model.mail import SearchDocument, encode_email_id, parse_email_id
 from tindra.store.sqlite.access import StoreAccess
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.erase import erase_index
+from tindra.store.sqlite.search_table import SearchRange, locate_account
 from tindra.store.words import COLUMNS, clean, split_script
 
 _COLUMN_LIST: Final = ", ".join(f'"{column}"' for column in COLUMNS)
@@ -53,19 +55,18 @@ class SqliteSearch:
         upto: tuple[ModSeq, int],
     ) -> None:
         """Index Emails and raise the watermark to `upto`, in one commit; idempotent."""
-        is_stale = await self._store.run_read(lambda conn: _is_ahead(conn, account_id))
+        if await self._store.run_read(lambda conn: _is_ahead(conn, account_id)):
+            await erase_index(self._store, account_id)
 
         def run(conn: apsw.Connection) -> None:
-            if is_stale:
-                erase_index(conn, account_id)
-            table = _need_table(conn, account_id)
+            rows = _need_rows(conn, account_id)
             conn.executemany(
-                f"DELETE FROM {table} WHERE rowid = ?",
-                [(document.doc_id,) for document in documents],
+                f"DELETE FROM {rows.table} WHERE rowid = ?",
+                [(rows.first + document.doc_id,) for document in documents],
             )
             conn.executemany(
-                f"INSERT INTO {table} {_ROW}",
-                [(document.doc_id, *_texts(document)) for document in documents],
+                f"INSERT INTO {rows.table} {_ROW}",
+                [(rows.first + document.doc_id, *_texts(document)) for document in documents],
             )
             conn.execute(
                 "UPDATE fts_account SET modseq = ?1, doc_id = ?2 WHERE account_id = ?3"
@@ -101,10 +102,10 @@ class SqliteSearch:
         place = await self._store.run_read(find_place)
 
         def run(conn: apsw.Connection) -> None:
-            table = _need_table(conn, account_id)
+            rows = _need_rows(conn, account_id)
             conn.executemany(
-                f"DELETE FROM {table} WHERE rowid = ?",
-                [(doc_id,) for doc_id in gone],
+                f"DELETE FROM {rows.table} WHERE rowid = ?",
+                [(rows.first + doc_id,) for doc_id in gone],
             )
             if place is not None:
                 conn.execute(
@@ -154,18 +155,21 @@ def _load_tombstones(
     return list(rows)
 
 
-def _need_table(conn: apsw.Connection, account_id: AccountId) -> str:
-    """The account's index, made on first use."""
+def _need_rows(conn: apsw.Connection, account_id: AccountId) -> SearchRange:
+    """Where the account's rows are; it gets its place on first use."""
     sql = "SELECT n FROM fts_account WHERE account_id = ?"
     number: Any = conn.execute(sql, (account_id,)).get
-    if number is None:
-        number = conn.execute(
-            "INSERT INTO fts_account (account_id, n)"
-            " SELECT ?, coalesce(max(n), 0) + 1 FROM fts_account RETURNING n",
-            (account_id,),
-        ).get
-        conn.execute(
-            f"CREATE VIRTUAL TABLE fts_{number} USING fts5({_COLUMN_LIST}, content = '',"
-            " contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2')"
-        )
-    return f"fts_{number}"
+    if number is not None:
+        return locate_account(number)
+    number = conn.execute(
+        "-- every account: the next free number\n"
+        "INSERT INTO fts_account (account_id, n)"
+        " SELECT ?, coalesce(max(n), -1) + 1 FROM fts_account RETURNING n",
+        (account_id,),
+    ).get
+    rows = locate_account(number)
+    conn.execute(
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {rows.table} USING fts5({_COLUMN_LIST},"
+        " content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2')"
+    )
+    return rows

@@ -42,7 +42,7 @@ STEPS_PER_ROW: Final = 32
 SEARCH_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fts_account (
   account_id TEXT NOT NULL PRIMARY KEY,
-  n INTEGER NOT NULL UNIQUE,                -- its index is the table fts_<n>
+  n INTEGER NOT NULL UNIQUE,                -- says where its rows are: search_table.py
   modseq INTEGER NOT NULL DEFAULT 0,        -- watermark: created_modseq ...
   doc_id INTEGER NOT NULL DEFAULT 0,        -- ... and doc_id of the last Email indexed
   removed_modseq INTEGER NOT NULL DEFAULT 0,

@@ -15,6 +15,7 @@ from tindra.store.bounds import ERASE_ROWS_MAX
 from tindra.store.sqlite.access import StoreAccess
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.schema import ACCOUNT_TABLES
+from tindra.store.sqlite.search_table import locate_account
 
 
 async def erase_account(store: StoreAccess, account_id: AccountId) -> None:
@@ -58,16 +59,30 @@ async def _erase_rows(store: StoreAccess, account_id: AccountId) -> None:
 
         while await store.run_write(run) == ERASE_ROWS_MAX:
             pass
-    await store.run_search(lambda conn: erase_index(conn, account_id))
+    await erase_index(store, account_id)
     await store.run_write(
         lambda conn: conn.execute("DELETE FROM erasing WHERE account_id = ?", (account_id,)).get
     )
 
 
-def erase_index(conn: apsw.Connection, account_id: AccountId) -> None:
-    """Drop the account's search index, on a connection to the search file."""
-    number: Any = conn.execute(
-        "DELETE FROM fts_account WHERE account_id = ? RETURNING n", (account_id,)
-    ).get
-    if number is not None:
-        conn.execute(f"DROP TABLE fts_{int(number)}")
+async def erase_index(store: StoreAccess, account_id: AccountId) -> None:
+    """Forget the account's search rows, in small steps, and then its place in the registry."""
+    while await store.run_search(lambda conn: _erase_index_rows(conn, account_id)):
+        pass
+
+
+def _erase_index_rows(conn: apsw.Connection, account_id: AccountId) -> bool:
+    """Whether there are more."""
+    number: Any = conn.execute("SELECT n FROM fts_account WHERE account_id = ?", (account_id,)).get
+    if number is None:
+        return False
+    rows = locate_account(number)
+    conn.execute(
+        f"DELETE FROM fts_{rows.table_number} WHERE rowid IN"
+        f" (SELECT rowid FROM fts_{rows.table_number} WHERE rowid >= ? AND rowid < ? LIMIT ?)",
+        (rows.first, rows.end, ERASE_ROWS_MAX),
+    )
+    if conn.changes() == ERASE_ROWS_MAX:
+        return True
+    conn.execute("DELETE FROM fts_account WHERE account_id = ?", (account_id,))
+    return False

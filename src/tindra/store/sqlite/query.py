@@ -23,6 +23,7 @@ from tindra.model.mail import (
     FilterOperator,
 )
 from tindra.store.sqlite.rows import SEEN, UNSEEN, marker_of
+from tindra.store.sqlite.search_table import SearchRange
 from tindra.store.words import build_match
 
 DOC_ID_END: Final = 1 << 53
@@ -54,8 +55,8 @@ class Compiled(NamedTuple):
 class Sources(NamedTuple):
     """What the compiler asks of the account."""
 
-    load_index: Callable[[], str | None]
-    """The account's search table; None when nothing was indexed yet."""
+    load_index: Callable[[], SearchRange | None]
+    """Where the account's search rows are; None when nothing was indexed yet."""
     is_rare: Callable[[str], bool]
     """Whether fewer than FEW_EMAILS_MAX rows of email_keyword have this name."""
 
@@ -72,6 +73,8 @@ class _Compiler:
         self._params: dict[str, Any] = {"a": account_id}
         self._sources = sources
         self._doc = "d.doc_id"
+        self._key = "d.doc_id"  # what the driver is stored by: the doc_id above `_key_base`
+        self._key_base = 0
         self._thread = "d.thread_id"
         self._has_email = False
 
@@ -122,13 +125,18 @@ class _Compiler:
                 _drop(required, place, *(name for name, _ in found))
         if not texts:
             return None
-        table = self._sources.load_index()
+        rows = self._sources.load_index()
         match = build_match(texts)
-        if table is None or match is None:
+        if rows is None or match is None:
             source, where = self._email_driver()
             return source, f"{where} AND 0"
-        self._doc, self._thread, self._has_email = "d.rowid", "e.thread_id", True
-        return f"search.{table} d", f"d.{table} MATCH {self._bind(match)}"
+        first, end = self._bind(rows.first), self._bind(rows.end)
+        self._key, self._key_base = "d.rowid", rows.first
+        self._doc, self._thread, self._has_email = f"(d.rowid - {first})", "e.thread_id", True
+        where = (
+            f"d.{rows.table} MATCH {self._bind(match)} AND d.rowid >= {first} AND d.rowid < {end}"
+        )
+        return f"search.{rows.table} d", where
 
     def _keyword_driver(
         self, required: list[EmailFilter], *, is_forced: bool
@@ -150,7 +158,8 @@ class _Compiler:
         return None
 
     def _email_driver(self) -> tuple[str, str]:
-        self._doc, self._thread, self._has_email = "e.doc_id", "e.thread_id", True
+        self._doc = self._key = "e.doc_id"
+        self._thread, self._has_email = "e.thread_id", True
         return "email e", "e.account_id = :a"
 
     # -- the filter -------------------------------------------------------------------------------
@@ -195,9 +204,9 @@ class _Compiler:
 
     def _values(self, leaf: EmailCondition) -> Iterator[str]:
         if leaf.after is not None:
-            yield f"{self._doc} >= {self._bind(_first_doc_id(leaf.after))}"
+            yield f"{self._key} >= {self._bind(self._key_base + _first_doc_id(leaf.after))}"
         if leaf.before is not None:
-            yield f"{self._doc} < {self._bind(_first_doc_id(leaf.before))}"
+            yield f"{self._key} < {self._bind(self._key_base + _first_doc_id(leaf.before))}"
         if leaf.min_size is not None:
             self._has_email = True
             yield f"e.size >= {self._bind(leaf.min_size)}"
@@ -238,13 +247,14 @@ class _Compiler:
         )
 
     def _text(self, texts: list[tuple[str, str]]) -> str:
-        table = self._sources.load_index()
+        rows = self._sources.load_index()
         match = build_match(texts)
-        if table is None or match is None:
+        if rows is None or match is None:
             return "0"
+        first, end = self._bind(rows.first), self._bind(rows.end)
         return (
-            f"{self._doc} IN (SELECT rowid FROM search.{table}"
-            f" WHERE {table} MATCH {self._bind(match)})"
+            f"{self._doc} IN (SELECT rowid - {first} FROM search.{rows.table}"
+            f" WHERE {rows.table} MATCH {self._bind(match)} AND rowid >= {first} AND rowid < {end})"
         )
 
     # -- the order --------------------------------------------------------------------------------
@@ -256,10 +266,10 @@ class _Compiler:
             if comparator.property != "receivedAt":
                 keys.append(f"{self._sort_key(comparator)} {direction}")
             elif place == len(sort) - 1:
-                return ", ".join([*keys, f"{self._doc} {direction}"])
+                return ", ".join([*keys, f"{self._key} {direction}"])
             else:
                 keys.append(f"({self._doc} >> {DOC_COUNTER_BITS}) {direction}")
-        return ", ".join([*keys, f"{self._doc} DESC"])
+        return ", ".join([*keys, f"{self._key} DESC"])
 
     def _sort_key(self, comparator: EmailSort) -> str:
         column = _SORT_COLUMNS.get(comparator.property)

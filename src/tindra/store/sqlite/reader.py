@@ -39,6 +39,7 @@ from tindra.store.sqlite.rows import (
     make_remotes,
     make_threads,
 )
+from tindra.store.sqlite.search_table import SearchRange, locate_account
 from tindra.store.words import clean
 
 SUBJECT_THREADS_MAX: Final = 20
@@ -304,11 +305,11 @@ class SqliteReader:
         ).get
         return int(total or 0)
 
-    def _load_index(self) -> str | None:
+    def _load_index(self) -> SearchRange | None:
         number = self._run(
             "SELECT n FROM search.fts_account WHERE account_id = ?", (self.account_id,)
         ).get
-        return None if number is None else f"fts_{int(number)}"
+        return None if number is None else locate_account(number)
 
     def _is_rare(self, keyword: str) -> bool:
         found = self._run(

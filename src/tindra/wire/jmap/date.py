@@ -31,4 +31,6 @@ def parse_utc_date(text: object) -> int | None:
 
 def encode_utc_date(moment_ms: int) -> str:
     """The UTCDate of UTC milliseconds, to the second. Source: RFC 8620 s1.4"""
-    return (_EPOCH + timedelta(seconds=moment_ms // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = _EPOCH + timedelta(seconds=moment_ms // 1000)
+    # isoformat fills years up to four digits, which strftime leaves to the platform.
+    return moment.replace(tzinfo=None).isoformat() + "Z"

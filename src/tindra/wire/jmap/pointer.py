@@ -5,9 +5,13 @@ Pure values in, pure values out; nothing is changed in place.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
+
+_SHOWN_CHARS_MAX = 60
+_INDEX_DIGITS_MAX = 9
 
 
 class PointerError(Exception):
@@ -26,17 +30,22 @@ def parse_pointer(text: str) -> list[str]:
     if text == "":
         return []
     if text[0] != "/":
-        raise PointerError(f"{text!r} does not start with '/'")
+        raise PointerError(f"{_clip(text)} does not start with '/'")
     tokens = text[1:].split("/")
     if "~" not in text:
         return tokens
     return [_unescape(token) for token in tokens]
 
 
+def _clip(text: str) -> str:
+    """As error texts show it: a hostile client gets no megabyte back for its own."""
+    return repr(text[:_SHOWN_CHARS_MAX])
+
+
 def _unescape(token: str) -> str:
     for piece in token.split("~")[1:]:
         if not piece or piece[0] not in "01":
-            raise PointerError(f"'~' must be followed by 0 or 1 in {token!r}")
+            raise PointerError(f"'~' must be followed by 0 or 1 in {_clip(token)}")
     return token.replace("~1", "/").replace("~0", "~")
 
 
@@ -45,36 +54,42 @@ def resolve_pointer(document: Any, text: str) -> Any:
 
     Values stored as `msgspec.Raw` are decoded on the way.
     Raises: PointerError.
+    Cost: linear in the pointer and in the values it passes.
     Source: RFC 8620 s3.7
     """
-    return _resolve(document, parse_pointer(text), text)
+    return _resolve(document, parse_pointer(text), 0)
 
 
-def _resolve(value: Any, tokens: list[str], text: str) -> Any:
-    for position, token in enumerate(tokens):
+def _resolve(value: Any, tokens: list[str], start: int) -> Any:
+    for position in range(start, len(tokens)):
+        token = tokens[position]
         if isinstance(value, msgspec.Raw):
             value = msgspec.json.decode(value)
         if isinstance(value, dict):
             if token not in value:
-                raise PointerError(f"{text!r}: there is no {token!r}")
+                raise PointerError(f"there is no {_clip(token)}")
             value = value[token]
         elif isinstance(value, list):
             if token == "*":
-                return _resolve_each(value, tokens[position + 1 :], text)
-            if not token.isascii() or not token.isdigit() or (token[0] == "0" and token != "0"):
-                raise PointerError(f"{text!r}: {token!r} is not an array index")
-            if len(token) > 9 or int(token) >= len(value):
-                raise PointerError(f"{text!r}: the array has no item {token}")
-            value = value[int(token)]
+                return _resolve_each(value, tokens, position + 1)
+            value = value[_parse_index(token, len(value))]
         else:
-            raise PointerError(f"{text!r}: {token!r} is inside a plain value")
+            raise PointerError(f"{_clip(token)} is inside a plain value")
     return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
 
 
-def _resolve_each(items: list[Any], rest: list[str], text: str) -> list[Any]:
+def _parse_index(token: str, count: int) -> int:
+    """Source: RFC 6901 s4"""
+    is_number = token.isascii() and token.isdigit() and (token[0] != "0" or token == "0")
+    if not is_number or len(token) > _INDEX_DIGITS_MAX or int(token) >= count:
+        raise PointerError(f"the array of {count} has no item {_clip(token)}")
+    return int(token)
+
+
+def _resolve_each(items: list[Any], tokens: list[str], start: int) -> list[Any]:
     found: list[Any] = []
     for item in items:
-        value = _resolve(item, rest, text)
+        value = _resolve(item, tokens, start)
         if isinstance(value, list):
             found.extend(value)
         else:
@@ -99,26 +114,41 @@ def apply_patch(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, An
             raise PatchError(str(error)) from None
     check_no_prefix(list(paths.values()))
     result = dict(document)
+    copied: dict[int, dict[str, Any]] = {}
     for key, tokens in paths.items():
-        _apply_one(result, key, tokens, patch[key])
+        _apply_one(result, key, tokens, patch[key], copied)
     return result
 
 
 def check_no_prefix(paths: list[list[str]]) -> None:
     """Raises PatchError if one path is the beginning of another. Source: RFC 8620 s5.3"""
     ordered = sorted(paths)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in pairwise(ordered):
         if second[: len(first)] == first:
-            raise PatchError(f"'{'/'.join(first)}' is the beginning of '{'/'.join(second)}'")
+            shown = _clip("/".join(first)), _clip("/".join(second))
+            raise PatchError(f"{shown[0]} is the beginning of {shown[1]}")
 
 
-def _apply_one(target: dict[str, Any], key: str, tokens: list[str], value: Any) -> None:
+def _apply_one(
+    target: dict[str, Any],
+    key: str,
+    tokens: list[str],
+    value: Any,
+    copied: dict[int, dict[str, Any]],
+) -> None:
+    """Set one path in `target`, which is ours to change.
+
+    Args:
+        copied: the objects below that are ours already, by identity: each is copied but once.
+    """
     for token in tokens[:-1]:
         inner = target.get(token)
         if not isinstance(inner, dict):
-            raise PatchError(f"{key!r}: {token!r} is not an object")
-        # Copy on the way down, so that the document given stays as it was.
-        target[token] = inner = dict(inner)
+            raise PatchError(f"{_clip(key)}: {_clip(token)} is not an object")
+        if id(inner) not in copied:
+            inner = dict(inner)
+            copied[id(inner)] = inner
+            target[token] = inner
         target = inner
     if value is None:
         target.pop(tokens[-1], None)
