@@ -58,7 +58,8 @@ async def _run_call(
     try:
         method = context.registry.methods.get(call.name)
         if method is None or method.capability not in context.using:
-            raise MethodError("unknownMethod", _unknown(method is None, call.name))
+            text = f"{call.name[:60]!r} is not here, or its capability is not in 'using'"
+            raise MethodError("unknownMethod", text)
         arguments = _resolve_references(context, call.arguments, responses)
         result = await method.handler(context, arguments)
         if isinstance(result, dict):
@@ -74,11 +75,6 @@ async def _run_call(
         text = f"unexpected error, reported as {report(call.name, error)}"
         return [("error", {"type": "serverFail", "description": text})]
     return found
-
-
-def _unknown(is_missing: bool, name: str) -> str:
-    reason = "does not exist here" if is_missing else "needs its capability in 'using'"
-    return f"{name[:60]!r} {reason}"
 
 
 def _resolve_references(

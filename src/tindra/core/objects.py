@@ -68,9 +68,6 @@ class ObjectType:
     filters: Mapping[str, FilterRule] = field(default_factory=dict)
     """Filter condition -> whether an object (with its id) matches a value."""
     sorts: Mapping[str, SortKey] = field(default_factory=dict)
-    finish_set: (
-        Callable[[SetContext, dict[str, Any]], Awaitable[list[tuple[str, dict[str, Any]]]]] | None
-    ) = None
 
     # -- Source ----------------------------------------------------------------------------------
     async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
@@ -181,8 +178,8 @@ class ObjectType:
     async def finish(
         self, context: SetContext, answer: dict[str, Any]
     ) -> list[tuple[str, dict[str, Any]]]:
-        """The implicit calls of the type, if it has any."""
-        return [] if self.finish_set is None else await self.finish_set(context, answer)
+        """No implicit calls."""
+        return []
 
     # -- Querier ---------------------------------------------------------------------------------
     def plan_query(

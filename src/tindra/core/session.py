@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tindra.base import limits
-from tindra.core.access import Access, Caller
+from tindra.core.access import Caller
 from tindra.core.datatype import COLLATIONS, CORE, Capability, Registry
 
 CORE_CAPABILITY = Capability(
@@ -36,7 +36,12 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
     at_home = {c.uri: c.account for c in every if not c.is_of_mailbox or len(caller.accounts) == 1}
     account_capabilities = {c.uri: c.account for c in every}
     accounts = {
-        id: _make_account(access, at_home if id == home else account_capabilities)
+        id: {
+            "name": access.account.name,
+            "isPersonal": access.is_personal,
+            "isReadOnly": access.is_read_only,
+            "accountCapabilities": at_home if id == home else account_capabilities,
+        }
         for id, access in caller.accounts.items()
     }
     primary = _primary_account(caller)
@@ -57,15 +62,6 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
     # The hash of all the rest: it changes exactly when something a client keeps has changed.
     session["state"] = f"{zlib.crc32(msgspec.json.encode(session)):08x}"
     return session
-
-
-def _make_account(access: Access, capabilities: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": access.account.name,
-        "isPersonal": access.is_personal,
-        "isReadOnly": access.is_read_only,
-        "accountCapabilities": capabilities,
-    }
 
 
 def _primary_account(caller: Caller) -> str | None:

@@ -33,7 +33,10 @@ from tindra.sync.tree import Tree
 
 PUSH_GROUP_MAX: Final = limits.SYNC_BATCH_MESSAGES_MAX
 GHOSTS_PER_COMMIT_MAX: Final = 200
+GIVEN_UP_SHOWN_MS: Final = 3_600_000
+"""How long people can read why an act of theirs was taken back."""
 _PUSH = ("", "push")
+_GIVEN_UP = ("", "given up")
 _ORDER = ("inbox", "drafts", "sent", "archive", "all")
 
 
@@ -91,6 +94,7 @@ class Life:
         self._has_new_ghosts = True
         self._round_ms = 0
         self._told_ms = 0
+        self._given_up_ms = 0
         intake = Intake(services, account_id, self._cursors, self._on_stored, report)
         self._puller = Puller(services, account_id, session, self._cursors, intake, self._is_called)
         self._pusher = Pusher(services, account_id, session, self._puller)
@@ -192,6 +196,8 @@ class Life:
         known = sorted(self._tree.selectable, key=self._rank, reverse=True)
         self._unasked = known
         self._has_new_ghosts = True
+        if self._round_ms - self._given_up_ms >= GIVEN_UP_SHOWN_MS:
+            self._problems.pop(_GIVEN_UP, None)
         for key in [key for key in self._problems if key[0] and key[0] not in self._cursors]:
             del self._problems[key]
 
@@ -299,12 +305,15 @@ class Life:
 
     async def _put_off(self, row: OutboxRow, patience: Patience, error: Rejected) -> None:
         """Refused: try again later, at last give up; the words of the provider are shown."""
-        self._problems[_PUSH] = str(error)
+        now_ms = self._services.clock.monotonic_ms()
         if row.tries + 1 >= limits.OUTBOX_TRIES_MAX:
             await self._give_up(row)
             patience.forget([row])
+            self._problems[_GIVEN_UP] = f"Taken back: {error}"
+            self._given_up_ms = now_ms
         else:
-            patience.note_refusal(row, self._services.clock.monotonic_ms())
+            patience.note_refusal(row, now_ms)
+            self._problems[_PUSH] = str(error)
 
             async def write(tx: Tx) -> None:
                 await tx.store.retry_outbox(row, NEVER_MS, str(error))

@@ -15,25 +15,20 @@ from tindra.core.errors import MethodError
 _ARGUMENTS = frozenset({"accountId", "ids", "properties"})
 
 
-def _known_extensions(context: CallContext, datatype: Datatype) -> dict[str, PropertyExtension]:
-    found = context.registry.extensions.get(datatype.name, {})
-    return {name: e for name, e in found.items() if e.capability in context.using}
-
-
 def _take_properties(
-    datatype: Datatype, arguments: dict[str, Any], extensions: dict[str, PropertyExtension]
+    context: CallContext, datatype: Datatype, arguments: dict[str, Any]
 ) -> tuple[list[str] | None, list[PropertyExtension]]:
     names = take_names(arguments, "properties")
     if names is None:
         return None, []
     own: list[str] = []
     extended: list[PropertyExtension] = []
+    extensions = context.registry.extensions.get(datatype.name, {})
     for name in names:
-        if name in datatype.properties:
-            own.append(name)
-        elif name in extensions:
-            extended.append(extensions[name])
-        elif datatype.is_property is not None and datatype.is_property(name):
+        extension = extensions.get(name)
+        if extension is not None and extension.capability in context.using:
+            extended.append(extension)
+        elif name in datatype.properties or (datatype.is_property and datatype.is_property(name)):
             own.append(name)
         else:
             raise MethodError("invalidArguments", f"{datatype.name} has no property {name[:60]!r}")
@@ -57,8 +52,7 @@ async def run_get(
             raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_GET_MAX} ids")
         if context.created_ids:
             ids = list(dict.fromkeys(map(context.resolve, ids)))
-    extensions = _known_extensions(context, datatype)
-    properties, extended = _take_properties(datatype, arguments, extensions)
+    properties, extended = _take_properties(context, datatype, arguments)
     request = GetRequest(account_id, ids, properties, arguments)
     result = await datatype.source.load(context, request)
     objects = result.objects
@@ -80,9 +74,7 @@ async def _extend(
 ) -> list[dict[str, Any]]:
     """Add the properties of other features to objects that were loaded."""
     plain: list[dict[str, Any]] = [
-        {k: msgspec.Raw(v) for k, v in msgspec.json.decode(o, type=dict[str, msgspec.Raw]).items()}
-        if isinstance(o, msgspec.Raw)
-        else o
+        msgspec.json.decode(o, type=dict[str, msgspec.Raw]) if isinstance(o, msgspec.Raw) else o
         for o in objects
     ]
     ids = [

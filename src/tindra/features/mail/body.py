@@ -14,8 +14,8 @@ import msgspec
 from tindra.base import limits
 from tindra.core.arguments import take_bool, take_names, take_unsigned
 from tindra.core.errors import MethodError
-from tindra.features.mail.header_property import is_header_property, render_header
-from tindra.wire.jmap.blob_id import encode_part_blob_id
+from tindra.features.mail.header_property import HeaderFields, is_header_property
+from tindra.wire.jmap.blob_id import PART_ENCODINGS, encode_part_blob_id
 from tindra.wire.mime.decode import decode_text
 from tindra.wire.mime.header import as_raw
 from tindra.wire.mime.parse import Part, list_headers
@@ -159,7 +159,7 @@ def render_body(
         elif name == "headers":
             found[name] = renderer.render_headers(root)
         elif name[:7] == "header:":
-            found[name] = render_header(renderer.list_headers(root), name)
+            found[name] = renderer.load_fields(root).render(name)
     return found
 
 
@@ -184,18 +184,19 @@ class _Renderer:
         self._raw = raw
         self._blob_id = blob_id
         self._request = request
-        self._headers: dict[int, list[tuple[str, bytes]]] = {}
+        self._fields: dict[int, HeaderFields] = {}
 
-    def list_headers(self, part: Part) -> list[tuple[str, bytes]]:
-        """Ordered raw fields of a part, parsed once."""
-        found = self._headers.get(part.header_start)
+    def load_fields(self, part: Part) -> HeaderFields:
+        """The header fields of a part, read once."""
+        found = self._fields.get(part.header_start)
         if found is None:
-            found = self._headers[part.header_start] = list_headers(self._raw, part)
+            found = self._fields[part.header_start] = HeaderFields(list_headers(self._raw, part))
         return found
 
     def render_headers(self, part: Part) -> list[dict[str, str]]:
         """Source: RFC 8621 s4.1.3 (EmailHeader)"""
-        return [{"name": name, "value": as_raw(value)} for name, value in self.list_headers(part)]
+        headers = list_headers(self._raw, part)
+        return [{"name": name, "value": as_raw(value)} for name, value in headers]
 
     def render(self, part: Part, has_children: bool = False) -> dict[str, Any]:
         """One EmailBodyPart, with subParts where it is a multipart in bodyStructure."""
@@ -215,16 +216,15 @@ class _Renderer:
                     self._blob_id, part.body_start, part.body_end, part.encoding
                 )
             case "charset":
-                if not part.type.startswith("text/"):
-                    return None
-                return part.charset or "us-ascii"
+                implicit = "us-ascii" if part.type.startswith("text/") else None
+                return part.charset or implicit
             case "size" | "name" | "type" | "disposition" | "cid" | "language" | "location":
                 return getattr(part, name)
             case "headers":
                 return self.render_headers(part)
             case "subParts":
                 return None
-        return render_header(self.list_headers(part), name)
+        return self.load_fields(part).render(name)
 
     def render_values(self, root: Part, bodies: Bodies) -> dict[str, Any]:
         """partId -> EmailBodyValue of the text parts asked for."""
@@ -243,7 +243,9 @@ class _Renderer:
             text = decode_text(self._raw, part, bytes_max)
             values[part_id] = {
                 "value": text.value,
-                "isEncodingProblem": text.is_encoding_problem,
+                "isEncodingProblem": (
+                    text.is_encoding_problem or part.encoding not in PART_ENCODINGS
+                ),
                 "isTruncated": text.is_truncated,
             }
         return values

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tindra.wire.mime.header import (
-    ALLOWED_FORMS,
     as_addresses,
     as_date,
     as_grouped_addresses,
@@ -55,7 +54,7 @@ def parse_header_property(name: str) -> HeaderProperty | None:
     if len(forms) > 1 or form not in _FORMS:
         return None
     allowed = ALLOWED_FORMS.get(header)
-    if allowed is not None and form != "asRaw" and form not in allowed:
+    if allowed is not None and form != "asRaw" and form.removeprefix("as") not in allowed:
         return None
     return HeaderProperty(header, form, has_all)
 
@@ -65,15 +64,27 @@ def is_header_property(name: str) -> bool:
     return name.startswith("header:") and parse_header_property(name) is not None
 
 
-def render_header(headers: Sequence[tuple[str, bytes]], name: str) -> Any:
-    """The value of one header property, given the ordered raw fields of the part.
+class HeaderFields:
+    """The header fields of one part, each form of each parsed at most once."""
 
-    The last instance counts, or all of them in order. Source: RFC 8621 s4.1.3
-    """
-    plan = parse_header_property(name)
-    assert plan is not None
-    parse = _FORMS[plan.form]
-    values = [parse(value) for field, value in headers if field.lower() == plan.header]
-    if plan.has_all:
-        return values
-    return values[-1] if values else None
+    def __init__(self, headers: Sequence[tuple[str, bytes]]) -> None:
+        self._values: dict[str, list[bytes]] = {}
+        for field, value in headers:
+            self._values.setdefault(field.lower(), []).append(value)
+        self._rendered: dict[HeaderProperty, Any] = {}
+
+    def render(self, name: str) -> Any:
+        """The value of a header property: of the last instance, or of all of them in order.
+
+        Source: RFC 8621 s4.1.3
+        """
+        plan = parse_header_property(name)
+        assert plan is not None
+        if plan not in self._rendered:
+            values = self._values.get(plan.header, [])
+            parse = _FORMS[plan.form]
+            if plan.has_all:
+                self._rendered[plan] = [parse(value) for value in values]
+            else:
+                self._rendered[plan] = parse(values[-1]) if values else None
+        return self._rendered[plan]

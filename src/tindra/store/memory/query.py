@@ -70,6 +70,8 @@ class QueryRun:
     def _is_placed(self, leaf: EmailCondition, email: EmailRow) -> bool:
         if leaf.in_mailbox is not None and leaf.in_mailbox not in email.mailbox_ids:
             return False
+        if leaf.doc_ids is not None and email.doc_id not in leaf.doc_ids:
+            return False
         others = leaf.in_mailbox_other_than
         return others is None or any(id not in others for id in email.mailbox_ids)
 

@@ -201,6 +201,9 @@ class _Compiler:
                 "EXISTS (SELECT 1 FROM json_each(e.mailbox_ids) m"
                 f" WHERE m.key NOT IN (SELECT value FROM json_each({others})))"
             )
+        if leaf.doc_ids is not None:
+            known = self._bind(msgspec.json.encode(sorted(leaf.doc_ids)).decode())
+            yield f"{self._doc} IN (SELECT value FROM json_each({known}))"
 
     def _values(self, leaf: EmailCondition) -> Iterator[str]:
         if leaf.after is not None:
