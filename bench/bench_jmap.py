@@ -35,9 +35,6 @@ from tindra.model.mail import MailboxRow
 LOGIN, PASSWORD = "bench@tindra.test", "bench"
 USING = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"]
 LIST = (
-    "id blobId threadId mailboxIds keywords hasAttachment from to subject receivedAt size "
-    "preview"
-)
     "id blobId threadId mailboxIds keywords hasAttachment from to subject receivedAt size preview"
 )
 OPEN = f"{LIST} cc bcc replyTo messageId inReplyTo references bodyStructure bodyValues textBody"

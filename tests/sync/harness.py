@@ -103,6 +103,7 @@ class Harness:
         self.pace = pace
         self.connection_id = ""
         self.unexpected: list[BaseException] = []
+        self.is_error_expected = False
         self.statuses: list[dict[str, Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -281,7 +282,7 @@ class Harness:
         loop = asyncio.get_running_loop()
         until = loop.time() + SETTLE_S_MAX
         while not await is_there():
-            assert not self.unexpected, self.unexpected
+            assert self.is_error_expected or not self.unexpected, self.unexpected
             assert loop.time() < until, tell()
             await asyncio.sleep(0.02)
 

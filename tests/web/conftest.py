@@ -62,7 +62,7 @@ class Demo(NamedTuple):
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
-    def deliver(self, subject: str, text: str) -> None:
+    def deliver(self, subject: str, text: str, html: str | None = None) -> None:
         """Mail from outside: it reaches the provider, and only from there the server."""
         smtp = self.call("Connection/get", {"ids": None})["list"][0]["smtp"]
         message = EmailMessage()
@@ -70,6 +70,8 @@ class Demo(NamedTuple):
         message["To"] = LOGIN
         message["Subject"] = subject
         message.set_content(text)
+        if html is not None:
+            message.add_alternative(html, subtype="html")
         with smtplib.SMTP(smtp["host"], smtp["port"], timeout=30) as session:
             session.login(LOGIN, PASSWORD)
             session.send_message(message)
@@ -93,6 +95,8 @@ def demo() -> Iterator[Demo]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture(scope="session")

@@ -162,6 +162,8 @@ class QueryAnswer(NamedTuple):
     ids: list[str]
     total: int | None
     state: ModSeq
+    suffix: str = ""
+    """Makes the state one of a kind, for a result that may change without any object changing."""
 
 
 class Querier(Protocol):

@@ -257,7 +257,7 @@ def plan_filter(filter: Any, rules: Mapping[str, FilterRule]) -> Callable[[dict[
     return fold_filter({} if filter is None else filter, leaf, join)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ObjectQueryPlan:
     """A query over all objects of one small type. Cost: O(objects of the type)."""
 

@@ -37,7 +37,8 @@ ROWS_PER_COMMIT_MAX: Final = 500
 RESET_ROWS_MAX: Final = 5_000
 """Rows that become ghosts in one transaction when uids start anew."""
 RESETS_MAX: Final = 5
-"""A server that numbers a mailbox anew each time is not followed for ever."""
+"""A server that numbers a mailbox anew each time is not followed for ever, only once it says the
+same twice."""
 VANISHED_EXPANDED_MAX: Final = 5_000
 """A larger VANISHED answer is taken as "look at everything": it may name all uids there are."""
 MISSES_MAX: Final = 5
@@ -81,6 +82,7 @@ class Puller:
         self._missing: dict[str, list[int]] = {}
         self._held_back: dict[str, frozenset[int]] = {}
         self._misses: dict[tuple[str, int], int] = {}
+        self._stamps: dict[str, int] = {}
 
     # -- selecting -------------------------------------------------------------------------------
     async def select(self, mailbox_id: str) -> frozenset[str]:
@@ -111,8 +113,9 @@ class Puller:
 
     async def _start_anew(self, mailbox_id: str, selected: Selected) -> None:
         cursor, status = self._cursors[mailbox_id], selected.status
-        if cursor.resets >= RESETS_MAX:
-            raise Rejected(f"The mail server numbers {cursor.name} anew at every look", code="UIDS")
+        seen, self._stamps[mailbox_id] = self._stamps.get(mailbox_id), status.uid_validity
+        if cursor.resets >= RESETS_MAX and seen != status.uid_validity:
+            raise Rejected("The mail server numbers it anew at every look", code="UIDS")
         fresh = RemoteCursor(
             cursor.name,
             cursor.delimiter,

@@ -237,13 +237,13 @@ class Tree:
 
     async def _delete(self, id: str, cursor: RemoteCursor) -> None:
         """Only an empty mailbox is deleted: mail that came meanwhile brings it back instead."""
-        if await self._is_there(cursor.name):
-            status = await self._session.status(cursor.name)
-            if status.exists == 0:
-                self._puller.forget_selected()
-                await self._session.delete_mailbox(cursor.name)
-        elif not cursor.selectable:
+        if not cursor.selectable:
             await self._session.delete_mailbox(cursor.name)
+        elif await self._is_there(cursor.name):
+            self._puller.forget_selected()
+            selected = await self._session.select(cursor.name)
+            if selected.status.exists == 0:
+                await self._session.delete_mailbox(cursor.name)
 
         async def write(tx: Tx) -> None:
             await _forget_rows(tx, id)

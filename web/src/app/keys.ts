@@ -95,8 +95,11 @@ export const SHORTCUTS: readonly Shortcut[] = [
   },
 ];
 
+/** The old words are selected, so that a new search is typed over them. */
 export function focusSearch(): void {
-  document.querySelector<HTMLInputElement>('#search')?.focus();
+  const field = document.querySelector<HTMLInputElement>('#search');
+  field?.focus();
+  field?.select();
 }
 
 /** After `g`, this long for the second key. */

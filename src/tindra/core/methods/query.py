@@ -81,7 +81,7 @@ async def run_query(
     start = _start(found, anchor, position, offset)
     answer: dict[str, Any] = {
         "accountId": account_id,
-        "queryState": encode_state(Cursor(found.state)),
+        "queryState": encode_state(Cursor(found.state)) + found.suffix,
         "canCalculateChanges": plan.can_calculate_changes,
         "position": start,
         "ids": found.ids[start : start + limit],

@@ -6,9 +6,9 @@ list view costs one row read and one join of bytes an Email.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -39,7 +39,9 @@ DEFAULT_PROPERTIES = (
 )  # fmt: skip
 """Source: RFC 8621 s4.2"""
 _OFFLOAD_BYTES = 256 * 1024
-"""Messages from here on are rendered off the loop."""
+"""Octets of messages that are rendered on the loop in one go."""
+ANSWER_BYTES_MAX: Final = 64 * limits.MIB
+"""Bodies and header fields in one answer; it is held in memory."""
 
 _Meta = msgspec.defstruct(
     "_Meta", [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in META_PROPERTIES]
@@ -119,58 +121,46 @@ class EmailSource:
         is_long = has_messages and len(docs or ()) > 20
         found = await services.store.read(request.account_id, read, is_long=is_long)
         by_doc = {row.doc_id: row for row in found.rows}
+        renderer = _TreeRenderer(services, request.account_id, found, plan.tree, body)
         objects: list[Any] = []
-        for doc_id, row in _in_order(docs, by_doc):
+        for doc_id in by_doc if docs is None else docs:
+            row = by_doc.get(doc_id)
             if row is None:
-                missing.append(_lost_id(request.ids or (), doc_id))
+                assert docs is not None
+                missing.append(docs[doc_id])
                 continue
-            extra = b""
-            if plan.tree:
-                tree = await _render_tree(services, request.account_id, row, found, plan, body)
-                extra = msgspec.json.encode(tree)[1:-1]
+            extra = await renderer.render(row) if plan.tree else b""
             objects.append(_join(plan, row, found.heads[doc_id], extra))
         return GetResult(encode_state(Cursor(found.state)), objects, missing)
 
 
-def _parse_ids(ids: Sequence[str] | None) -> tuple[list[int] | None, list[str]]:
-    """Document numbers in order, and the ids that name nothing for sure."""
+def _parse_ids(ids: Sequence[str] | None) -> tuple[dict[int, str] | None, list[str]]:
+    """Document numbers in order, with their ids, and the ids that name nothing for sure."""
     if ids is None:
         return None, []
-    docs: list[int] = []
+    docs: dict[int, str] = {}
     missing: list[str] = []
     for id in ids:
         doc_id = parse_email_id(id)
         if doc_id is None:
             missing.append(id)
         else:
-            docs.append(doc_id)
+            docs[doc_id] = id
     return docs, missing
-
-
-def _lost_id(ids: Sequence[str], doc_id: int) -> str:
-    return next(id for id in ids if parse_email_id(id) == doc_id)
-
-
-def _in_order(
-    docs: list[int] | None, by_doc: dict[int, EmailRow]
-) -> list[tuple[int, EmailRow | None]]:
-    if docs is None:
-        return list(by_doc.items())
-    return [(doc_id, by_doc.get(doc_id)) for doc_id in docs]
 
 
 def _make_read(
     services: Services,
     account_id: AccountId,
     plan: _Plan,
-    docs: list[int] | None,
+    docs: Mapping[int, str] | None,
     has_messages: bool,
 ) -> Callable[[StoreReader], Any]:
     """The one store call of an Email/get."""
     cache = services.cache
 
     async def read(reader: StoreReader) -> _Found:
-        wanted = docs
+        wanted = None if docs is None else list(docs)
         if wanted is None:
             wanted, _ = await reader.query_emails(
                 EmailQuery(), limits.OBJECTS_IN_GET_MAX + 1, False
@@ -203,21 +193,48 @@ def _make_read(
     return read
 
 
-async def _render_tree(
-    services: Services,
-    account_id: AccountId,
-    row: EmailRow,
-    found: _Found,
-    plan: _Plan,
-    body: BodyRequest,
-) -> dict[str, Any]:
-    raw = found.messages.get(row.blob_id) or b""
-    if not raw and row.blob_id in found.messages:
-        raw = await services.blobs.get(account_id, row.blob_id) or b""
-    root = load_structure(found.contents[row.doc_id].structure)
-    if len(raw) >= _OFFLOAD_BYTES:
-        return await services.offload.run(render_body, raw, row.blob_id, root, plan.tree, body)
-    return render_body(raw, row.blob_id, root, plan.tree, body)
+class _TreeRenderer:
+    """Makes the members that come from the part tree and the message, Email after Email."""
+
+    def __init__(
+        self,
+        services: Services,
+        account_id: AccountId,
+        found: _Found,
+        properties: tuple[str, ...],
+        body: BodyRequest,
+    ) -> None:
+        self._services = services
+        self._account_id = account_id
+        self._found = found
+        self._properties = properties
+        self._body = body
+        self._room_bytes = ANSWER_BYTES_MAX
+        self._inline_bytes = 0
+
+    async def render(self, row: EmailRow) -> bytes:
+        """The members of one Email, without braces.
+
+        Raises: MethodError requestTooLarge, once all of the answer is over ANSWER_BYTES_MAX.
+        """
+        found, blob_id = self._found, row.blob_id
+        raw = found.messages.get(blob_id) or b""
+        if not raw and blob_id in found.messages:
+            raw = await self._services.blobs.get(self._account_id, blob_id) or b""
+        root = load_structure(found.contents[row.doc_id].structure)
+        self._inline_bytes += len(raw)
+        if self._inline_bytes >= _OFFLOAD_BYTES:
+            # A giant, or the last straw of many: the loop gets a chance in between.
+            self._inline_bytes = 0
+            run = self._services.offload.run
+            tree = await run(render_body, raw, blob_id, root, self._properties, self._body)
+        else:
+            tree = render_body(raw, blob_id, root, self._properties, self._body)
+        extra = msgspec.json.encode(tree)[1:-1]
+        self._room_bytes -= len(extra)
+        if self._room_bytes < 0:
+            raise MethodError("requestTooLarge", f"over {ANSWER_BYTES_MAX} octets: ask for fewer")
+        return extra
 
 
 @lru_cache(maxsize=8192)

@@ -5,17 +5,20 @@ The store answers everything but `header`, for which the messages themselves are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from tindra.base import limits
-from tindra.base.ids import AccountId, ModSeq
+from tindra.base.ids import AccountId, ModSeq, is_id
 from tindra.core.arguments import check_names, take_bool
 from tindra.core.datatype import CallContext, QueryAnswer, QueryWindow
-from tindra.core.errors import MethodError
+from tindra.core.errors import MethodError, Unavailable
+from tindra.core.methods.query import READS_MAX
+from tindra.core.objects import fold_filter
 from tindra.core.ports import Cursor, StoreReader
+from tindra.core.services import Services
 from tindra.features.mail.indexing import run_index_catch_up
 from tindra.features.mail.keywords import is_keyword
 from tindra.model.mail import (
@@ -34,8 +37,8 @@ from tindra.wire.mime.parse import list_headers, parse_message
 HEADER_SCAN_EMAILS_MAX: Final = 20_000
 """Messages that one `header` condition may make us look at; narrow the filter otherwise."""
 _SCAN_STEP = 200
-_FILTER_DEPTH_MAX: Final = 20
-"""Nested operators: above any client, below the stack."""
+_HEAD_BYTES_MAX = 256 * limits.KIB
+"""Of a message: header fields stand at its beginning, so a giant need not be read whole."""
 
 _TEXTS = frozenset({"text", "from", "to", "cc", "bcc", "subject", "body"})
 _KEYWORDS = frozenset(
@@ -66,7 +69,6 @@ _CONDITIONS = frozenset(
 )  # fmt: skip
 _SORTS = frozenset({"receivedAt", "size", "from", "to", "subject", "sentAt"})
 _KEYWORD_SORTS = frozenset({"hasKeyword", "allInThreadHaveKeyword", "someInThreadHaveKeyword"})
-COLLATIONS = frozenset({"i;ascii-casemap", "i;unicode-casemap"})
 SORT_OPTIONS = tuple(sorted(_SORTS | _KEYWORD_SORTS))
 
 
@@ -74,34 +76,20 @@ def _invalid(text: str) -> MethodError:
     return MethodError("invalidArguments", text)
 
 
-def parse_filter(value: Any, budget: list[int], depth: int = 0) -> EmailFilter:
+def parse_filter(value: Any) -> EmailFilter:
     """A filter from its JSON.
 
-    Args:
-        budget: one number, the leaves still allowed; counted down in place.
     Raises: MethodError invalidArguments, unsupportedFilter.
     Source: RFC 8620 s5.5, RFC 8621 s4.4.1
     """
-    if not isinstance(value, dict):
-        raise _invalid("a filter must be an object")
-    if "operator" not in value:
-        budget[0] -= 1
-        if budget[0] < 0:
-            raise MethodError(
-                "unsupportedFilter", f"over {limits.FILTER_CONDITIONS_MAX} conditions"
-            )
-        return _parse_condition(value)
-    check_names(value, ("operator", "conditions"))
-    conditions = value.get("conditions")
-    if value["operator"] not in ("AND", "OR", "NOT") or not isinstance(conditions, list):
-        raise _invalid("a FilterOperator needs an operator AND, OR or NOT, and conditions")
-    if depth >= _FILTER_DEPTH_MAX or len(conditions) > limits.FILTER_CONDITIONS_MAX:
-        raise MethodError("unsupportedFilter", "the filter is too large")
-    parts = tuple(parse_filter(item, budget, depth + 1) for item in conditions)
-    return FilterOperator(value["operator"], parts)
+
+    def join(operator: Any, parts: list[EmailFilter]) -> EmailFilter:
+        return FilterOperator(operator, tuple(parts))
+
+    return fold_filter(value, _parse_condition, join)
 
 
-def _parse_condition(value: dict[str, Any]) -> EmailCondition:
+def _parse_condition(value: dict[str, Any]) -> EmailFilter:
     fields: dict[str, Any] = {}
     for name, given in value.items():
         if name not in _CONDITIONS:
@@ -113,10 +101,16 @@ def _parse_condition(value: dict[str, Any]) -> EmailCondition:
 def _parse_value(name: str, given: Any) -> Any:
     """Raises: MethodError invalidArguments for a value of the wrong kind."""
     is_number = isinstance(given, int) and not isinstance(given, bool)
+    is_strings = isinstance(given, list) and all(isinstance(item, str) for item in given)
     match name:
-        case "inMailboxOtherThan" | "header":
-            is_list = isinstance(given, list) and all(isinstance(item, str) for item in given)
-            if is_list and (name != "header" or len(given) in (1, 2)):
+        case "inMailbox":
+            if isinstance(given, str) and is_id(given):
+                return given
+        case "inMailboxOtherThan":
+            if is_strings and all(map(is_id, given)):
+                return tuple(given)
+        case "header":
+            if is_strings and len(given) in (1, 2):
                 return tuple(given)
         case "hasAttachment":
             if isinstance(given, bool):
@@ -137,27 +131,23 @@ def _parse_value(name: str, given: Any) -> Any:
 
 
 def parse_sort(sort: list[dict[str, Any]] | None) -> tuple[EmailSort, ...]:
-    """Comparators. Raises: MethodError invalidArguments, unsupportedSort.
+    """Comparators, whose generic properties were checked.
+
+    Raises: MethodError invalidArguments, unsupportedSort.
 
     Source: RFC 8621 s4.4.2
     """
     found: list[EmailSort] = []
     for item in sort or []:
-        name = item.get("property")
-        is_ascending = item.get("isAscending", True)
-        if not isinstance(name, str) or not isinstance(is_ascending, bool):
-            raise _invalid("a Comparator needs a property, and isAscending true or false")
+        name = item["property"]
         if name not in _SORTS | _KEYWORD_SORTS:
             raise MethodError("unsupportedSort", f"Emails are not sorted by {name[:60]!r}")
         allowed = {"property", "isAscending", "collation"}
         check_names(item, allowed | {"keyword"} if name in _KEYWORD_SORTS else allowed)
-        collation = item.get("collation")
-        if collation is not None and collation not in COLLATIONS:
-            raise MethodError("unsupportedSort", f"there is no collation {str(collation)[:60]!r}")
         keyword = item.get("keyword", "")
         if name in _KEYWORD_SORTS and not (isinstance(keyword, str) and is_keyword(keyword)):
             raise _invalid(f"the sort {name} needs a keyword")
-        found.append(EmailSort(name, is_ascending, keyword.lower()))
+        found.append(EmailSort(name, item.get("isAscending", True), keyword.lower()))
     return tuple(found)
 
 
@@ -168,10 +158,9 @@ class EmailQuerier:
         self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
     ) -> EmailQueryPlan:
         """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        budget = [limits.FILTER_CONDITIONS_MAX]
         return EmailQueryPlan(
             EmailQuery(
-                None if filter is None else parse_filter(filter, budget),
+                None if filter is None else parse_filter(filter),
                 parse_sort(sort),
                 take_bool(arguments, "collapseThreads"),
             )
@@ -184,6 +173,10 @@ def _leaves(filter: EmailFilter | None) -> Iterator[EmailCondition]:
     elif filter is not None:
         for item in filter.conditions:
             yield from _leaves(item)
+
+
+def _asks_header(filter: EmailFilter) -> bool:
+    return any(leaf.header is not None for leaf in _leaves(filter))
 
 
 def _has_text(condition: EmailCondition) -> bool:
@@ -211,7 +204,7 @@ class EmailQueryPlan:
     def __init__(self, query: EmailQuery) -> None:
         self._query = query
         self._has_text = any(map(_has_text, _leaves(query.filter)))
-        self._has_header = any(leaf.header is not None for leaf in _leaves(query.filter))
+        self._has_header = query.filter is not None and _asks_header(query.filter)
         # The index follows at its own pace, so what it adds later is no change of an Email.
         self.can_calculate_changes = not self._has_text
         self._is_simple = isinstance(query.filter, EmailCondition) and query.filter == (
@@ -222,20 +215,28 @@ class EmailQueryPlan:
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
         """Cost: for one Mailbox by receivedAt O(window); else up to one look at every Email."""
-        query = self._query
-        if self._has_text:
-            await run_index_catch_up(context.services, account_id)
-        if self._has_header and query.filter is not None:
-            filter = await _replace_headers(context, account_id, query.filter)
-            query = msgspec.structs.replace(query, filter=filter)
-
-        async def read(reader: StoreReader) -> QueryAnswer:
-            docs, total = await reader.query_emails(query, window.stop, window.has_total)
-            state = (await reader.load_states()).get("Email", ModSeq(0))
-            return QueryAnswer([encode_email_id(doc) for doc in docs], total, state)
-
+        suffix = ""
+        if self._has_text and not await run_index_catch_up(context.services, account_id):
+            # The index goes on without any change of an Email: this answer has no equal.
+            suffix = f"-{context.services.clock.now_ms()}"
         is_long = window.stop is None or not (self._is_simple or self._has_text)
-        return await context.services.store.read(account_id, read, is_long=is_long)
+        scan = _HeaderScan(context.services, account_id) if self._has_header else None
+        for _ in range(READS_MAX):
+            query, scanned = self._query, None
+            if scan is not None and query.filter is not None:
+                scanned, filter = await scan.replace(query.filter)
+                query = msgspec.structs.replace(query, filter=filter)
+
+            async def read(reader: StoreReader, query: EmailQuery = query) -> QueryAnswer:
+                docs, total = await reader.query_emails(query, window.stop, window.has_total)
+                state = await _load_state(reader)
+                return QueryAnswer([encode_email_id(doc) for doc in docs], total, state, suffix)
+
+            answer = await context.services.store.read(account_id, read, is_long=is_long)
+            # If Emails came while messages were looked at, those are looked at, too.
+            if scanned in (None, answer.state):
+                return answer
+        raise Unavailable("the account changes too fast for this query")
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
@@ -258,56 +259,89 @@ class EmailQueryPlan:
         return affected if len(affected) <= 10 * limit else None
 
 
-async def _replace_headers(
-    context: CallContext, account_id: AccountId, filter: EmailFilter
-) -> EmailFilter:
-    """The filter with each `header` condition turned into the Emails that satisfy it."""
-    if isinstance(filter, FilterOperator):
-        parts = [await _replace_headers(context, account_id, item) for item in filter.conditions]
-        return FilterOperator(filter.operator, tuple(parts))
-    if filter.header is None:
-        return filter
-    narrow = msgspec.structs.replace(filter, header=None)
+async def _load_state(reader: StoreReader) -> ModSeq:
+    return (await reader.load_states()).get("Email", ModSeq(0))
 
-    async def read(reader: StoreReader) -> list[int]:
-        query = EmailQuery(filter=narrow)
-        docs, _ = await reader.query_emails(query, HEADER_SCAN_EMAILS_MAX + 1, False)
+
+class _HeaderScan:
+    """Turns `header` conditions into the Emails that satisfy them.
+
+    Looks at each message at most once for one condition, however often it is asked.
+    """
+
+    def __init__(self, services: Services, account_id: AccountId) -> None:
+        self._services = services
+        self._account_id = account_id
+        self._seen: dict[tuple[str, ...], dict[int, bool]] = {}
+
+    async def replace(self, filter: EmailFilter) -> tuple[ModSeq, EmailFilter]:
+        """The filter without `header`, and the state of Email that it surely is right for.
+
+        Raises: MethodError unsupportedFilter.
+        """
+        state = await self._services.store.read(self._account_id, _load_state)
+        return state, await self._replace(filter, ())
+
+    async def _replace(self, filter: EmailFilter, known: tuple[EmailFilter, ...]) -> EmailFilter:
+        """
+        Args:
+            known: conditions that hold of every Email for which `filter` decides anything. They
+                only narrow what is looked at, so that they are right under any NOT.
+        """
+        if isinstance(filter, FilterOperator):
+            if filter.operator == "AND":
+                known += tuple(item for item in filter.conditions if not _asks_header(item))
+            parts = [await self._replace(item, known) for item in filter.conditions]
+            return FilterOperator(filter.operator, tuple(parts))
+        if filter.header is None:
+            return filter
+        narrow = msgspec.structs.replace(filter, header=None)
+        docs = await self._list_candidates(FilterOperator("AND", (*known, narrow)))
+        matching = await self._match(docs, filter.header)
+        return msgspec.structs.replace(narrow, doc_ids=matching)
+
+    async def _list_candidates(self, filter: EmailFilter) -> list[int]:
+        async def read(reader: StoreReader) -> list[int]:
+            query = EmailQuery(filter=filter)
+            docs, _ = await reader.query_emails(query, HEADER_SCAN_EMAILS_MAX + 1, False)
+            return docs
+
+        docs = await self._services.store.read(self._account_id, read, is_long=True)
+        if len(docs) > HEADER_SCAN_EMAILS_MAX:
+            text = f"a header filter may look at {HEADER_SCAN_EMAILS_MAX} Emails: narrow it"
+            raise MethodError("unsupportedFilter", text)
         return docs
 
-    docs = await context.services.store.read(account_id, read, is_long=True)
-    if len(docs) > HEADER_SCAN_EMAILS_MAX:
-        text = f"a header filter may look at {HEADER_SCAN_EMAILS_MAX} Emails: narrow it"
-        raise MethodError("unsupportedFilter", text)
-    matching: set[int] = set()
-    for start in range(0, len(docs), _SCAN_STEP):
-        step = docs[start : start + _SCAN_STEP]
-        matching.update(await _match_header(context, account_id, step, filter.header))
-    return msgspec.structs.replace(narrow, doc_ids=frozenset(matching))
+    async def _match(self, docs: Sequence[int], wanted: tuple[str, ...]) -> frozenset[int]:
+        """Those of `docs` whose message has the field (with the text in its value)."""
+        seen = self._seen.setdefault(wanted, {})
+        fresh = [doc_id for doc_id in docs if doc_id not in seen]
+        for start in range(0, len(fresh), _SCAN_STEP):
+            for doc_id, head in await self._load_heads(fresh[start : start + _SCAN_STEP]):
+                seen[doc_id] = _has_header(head, wanted)
+        return frozenset(doc_id for doc_id in docs if seen.get(doc_id, False))
 
+    async def _load_heads(self, docs: list[int]) -> list[tuple[int, bytes]]:
+        """The beginnings of messages, in which all their header fields are."""
 
-async def _match_header(
-    context: CallContext, account_id: AccountId, docs: list[int], wanted: tuple[str, ...]
-) -> list[int]:
-    """Those of `docs` whose message has the field (with the text in its value)."""
-    services = context.services
+        async def read(reader: StoreReader) -> list[tuple[int, str, bytes | None]]:
+            rows = await reader.load_emails(docs)
+            blobs = await reader.load_blobs([row.blob_id for row in rows])
+            return [
+                (row.doc_id, row.blob_id, blobs[row.blob_id].data if row.blob_id in blobs else b"")
+                for row in rows
+            ]
 
-    async def read(reader: StoreReader) -> list[tuple[int, str, bytes | None]]:
-        rows = await reader.load_emails(docs)
-        blobs = await reader.load_blobs([row.blob_id for row in rows])
-        return [
-            (row.doc_id, row.blob_id, blobs[row.blob_id].data if row.blob_id in blobs else b"")
-            for row in rows
-        ]
-
-    found = []
-    for doc_id, blob_id, data in await services.store.read(account_id, read, is_long=True):
-        raw = data
-        if raw is None:
-            # Header fields stand at the beginning; a giant need not be read whole.
-            raw = await services.blobs.get(account_id, blob_id, 0, 256 * limits.KIB) or b""
-        if _has_header(raw, wanted):
-            found.append(doc_id)
-    return found
+        found = []
+        for doc_id, blob_id, data in await self._services.store.read(
+            self._account_id, read, is_long=True
+        ):
+            head = data
+            if head is None:
+                get = self._services.blobs.get
+                head = await get(self._account_id, blob_id, 0, _HEAD_BYTES_MAX)
+            found.append((doc_id, head or b""))
+        return found
 
 
 def _has_header(raw: bytes, wanted: tuple[str, ...]) -> bool:

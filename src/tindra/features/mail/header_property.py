@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tindra.wire.mime.header import (
+    allowed_forms,
     as_addresses,
     as_date,
     as_grouped_addresses,
@@ -53,8 +54,7 @@ def parse_header_property(name: str) -> HeaderProperty | None:
     form = forms[0] if forms else "asRaw"
     if len(forms) > 1 or form not in _FORMS:
         return None
-    allowed = ALLOWED_FORMS.get(header)
-    if allowed is not None and form != "asRaw" and form.removeprefix("as") not in allowed:
+    if form.removeprefix("as") not in allowed_forms(header):
         return None
     return HeaderProperty(header, form, has_all)
 
