@@ -146,6 +146,19 @@ class Harness:
             if not task.cancelled() and task.exception() is not None:
                 self.unexpected.append(task.exception())  # type: ignore[arg-type] it is not None
 
+    def kill(self) -> None:
+        """End mirroring without waiting for the end of it."""
+        assert self._task is not None
+        self._task.cancel()
+
+    async def wait_for_end(self, has_ended: Callable[[], bool]) -> None:
+        """Wait until the mirror was killed, or both sides agree."""
+
+        async def is_over() -> bool:
+            return has_ended() or not await self.list_open()
+
+        await self.wait_until(is_over, lambda: "neither killed nor settled")
+
     async def _run(self) -> None:
         def hear(info: CommitInfo) -> None:
             if "Connection" in info.states:

@@ -29,6 +29,9 @@ OBJECTS_IN_SET_MAX: Final = 1000
 # --- JSON (RFC 7493) ------------------------------------------------------------------------------
 JSON_DEPTH_MAX: Final = 64
 """Nested arrays and objects: far above any JMAP request, far below the stack."""
+JSON_VALUES_MAX: Final = 500_000
+"""Arrays and objects in one request, and strings: eight times what a request full of /set holds.
+Ten megabytes of "[]" would keep the server busy for many seconds."""
 
 # --- mail (RFC 8621 s1.3.1) -----------------------------------------------------------------------
 MAILBOXES_PER_EMAIL_MAX: Final = 100
@@ -58,7 +61,7 @@ QUERY_IDS_MAX: Final = 1000
 QUERY_SCAN_ROWS_MAX: Final = 1_000_000
 """Rows one query may look at before it is refused as too much."""
 FILTER_CONDITIONS_MAX: Final = 100
-"""Leaves in one filter: bounds the SQL made from it."""
+"""Conditions and operators in one filter: bounds the SQL made from it."""
 CHANGES_COUNT_MAX: Final = 1000
 """Ids in one /changes answer; hasMoreChanges says that there are more."""
 OBJECTS_PER_TYPE_MAX: Final = 10_000
@@ -72,7 +75,7 @@ SNIPPET_CHARS_MAX: Final = 255
 BLOB_INLINE_BYTES_MAX: Final = 64 * KIB
 """Smaller blobs live in the database: a file with its own fsync costs eleven times a commit."""
 CHANGE_LOG_KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""A device that was away for longer starts anew (cannotCalculateChanges)."""
+"""The change log reaches back so far at least; nothing trims it yet."""
 GROUP_COMMIT_TXS_MAX: Final = 64
 """Transactions that share one fsync."""
 WRITE_QUEUE_TXS_MAX: Final = 1024

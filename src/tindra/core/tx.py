@@ -46,6 +46,8 @@ class Tx:
         self.clock: Clock = services.clock
         self._services = services
         self._changes: list[Change] = []
+        self.batch: dict[str, list[Change]] = {}
+        """What the reactions that run now react to, of all types."""
 
     # -- small objects ---------------------------------------------------------------------------
     async def create(self, type_name: str, obj: dict[str, Any], prefix: str = "o") -> str:
@@ -151,16 +153,14 @@ class Tx:
         for _ in range(REACTION_ROUNDS_MAX):
             if not self._changes:
                 return
-            batch, self._changes = self._changes, []
-            by_type: dict[str, list[Change]] = {}
+            batch, self._changes, self.batch = self._changes, [], {}
             for change in batch:
-                by_type.setdefault(change.type_name, []).append(change)
-            for type_name, changes in by_type.items():
+                self.batch.setdefault(change.type_name, []).append(change)
+            for type_name, changes in self.batch.items():
                 for reaction in self._services.reactions.get(type_name, ()):
                     await reaction(self, changes)
-        if self._changes:
-            names = sorted({change.type_name for change in self._changes})
-            raise AssertionError(f"reactions to {names} never settle")
+        names = sorted({change.type_name for change in self._changes})
+        assert not names, f"reactions to {names} never settle"
 
 
 def _encode_object(obj: dict[str, Any]) -> bytes:

@@ -15,6 +15,8 @@ from tindra.model.mail import SearchDocument
 
 FEED_CHARS_MAX: Final = 64 * MIB
 """Characters held; beyond it new words are dropped and parsed again later."""
+_DOCUMENT_CHARS = 400
+"""What holding a document takes beside its body: addresses, a subject, an entry."""
 
 
 class SearchFeed:
@@ -27,9 +29,10 @@ class SearchFeed:
     def offer(self, account_id: AccountId, documents: Sequence[SearchDocument]) -> None:
         """Keep words until they are taken, if there is room."""
         for document in documents:
-            if self._chars < FEED_CHARS_MAX:
-                self._held[account_id, document.doc_id] = document
-                self._chars += len(document.body)
+            key = (account_id, document.doc_id)
+            if self._chars < FEED_CHARS_MAX and key not in self._held:
+                self._held[key] = document
+                self._chars += _count_chars(document)
 
     def take(self, account_id: AccountId, doc_ids: Sequence[int]) -> dict[int, SearchDocument]:
         """Hand over what is held of these, and forget it."""
@@ -37,6 +40,10 @@ class SearchFeed:
         for doc_id in doc_ids:
             document = self._held.pop((account_id, doc_id), None)
             if document is not None:
-                self._chars -= len(document.body)
+                self._chars -= _count_chars(document)
                 found[doc_id] = document
         return found
+
+
+def _count_chars(document: SearchDocument) -> int:
+    return _DOCUMENT_CHARS + len(document.body)

@@ -116,7 +116,7 @@ class Authenticator:
 
     # -- tokens ----------------------------------------------------------------------------------
     async def issue_token(self, exchange: Exchange, login: str, password: str, name: str) -> str:
-        """Exchange a password for a new device token; the longest unused device makes room.
+        """Exchange a password for a new device token; the device that signed in first makes room.
 
         Raises: HttpError 401, 429, 503; StoreError.
         """

@@ -158,9 +158,10 @@ def plan_push(
     wanted = [id for id in local.mailbox_ids if id in mirrored]
     held = {find_home(row) for row in base}
     missing = [id for id in wanted if id not in held]
-    # With no wanted place left that the provider knows, nothing is taken away: better twice than
-    # never.
-    surplus = [row for row in here if row.mailbox_id not in wanted] if wanted else []
+    # With no wanted place that the provider has or will get for sure, nothing is taken away: better
+    # twice than never.
+    is_safe = bool(missing) or any(row.mailbox_id in wanted for row in here)
+    surplus = [row for row in here if row.mailbox_id not in wanted] if is_safe else []
     moves = [PlacePush("move", row, id) for row, id in zip(surplus, missing, strict=False)]
     source = here[0] if here else None
     kind: Literal["copy", "append"] = "append" if source is None else "copy"

@@ -14,10 +14,20 @@ import msgspec
 from tindra.base.ids import EmailId, MailboxId, ThreadId
 from tindra.core.tx import Change, Tx
 from tindra.model.counting import count_thread
-from tindra.model.mail import EmailRow, MailboxCounts, ThreadRow, parse_email_id
+from tindra.model.mail import (
+    EmailCondition,
+    EmailQuery,
+    EmailRow,
+    MailboxCounts,
+    MailboxRow,
+    ThreadRow,
+    parse_email_id,
+)
 
 _SILENT = frozenset({"$seen", "$draft"})
 """The only keywords that counters look at."""
+_STEP = 500
+"""Threads or Emails that are held at a time."""
 
 
 def fold_changes(changes: Sequence[Change]) -> dict[str, tuple[EmailRow | None, EmailRow | None]]:
@@ -44,12 +54,10 @@ async def apply_counters(tx: Tx, changes: list[Change]) -> None:
         return
     thread_ids = {row.thread_id for pair in folded.values() for row in pair if row is not None}
     threads = {row.id: row for row in await tx.store.load_threads(sorted(thread_ids))}
-    doc_ids = [d for row in threads.values() for d in map(parse_email_id, row.email_ids) if d]
-    after: dict[ThreadId, dict[EmailId, EmailRow]] = defaultdict(dict)
-    for row in await tx.store.load_emails(doc_ids):
-        after[row.thread_id][row.id] = row
+    after = await _load_rows(tx, threads.values())
     await _drop_destroyed(tx, threads, after)
-    trash_id = next((m.id for m in await tx.store.load_mailboxes() if m.role == "trash"), None)
+    # Whether another Mailbox became the trash in the same transaction is apply_trash's business.
+    trash_id, _ = await _load_trash(tx)
     deltas: dict[MailboxId, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for thread_id in thread_ids:
         rows = after[thread_id]
@@ -59,6 +67,67 @@ async def apply_counters(tx: Tx, changes: list[Change]) -> None:
     moved = {id: MailboxCounts(*delta) for id, delta in deltas.items() if any(delta)}
     if moved:
         await tx.add_mailbox_counts(moved)
+
+
+async def apply_trash(tx: Tx, changes: list[Change]) -> None:
+    """The reaction to Mailbox changes: unreadThreads depends on which Mailbox is the trash.
+
+    Cost: nothing unless the role moved; then O(Emails in the Threads of the old and new trash).
+    Source: RFC 8621 s2
+    """
+    if not any(_is_trash(change.before) or _is_trash(change.after) for change in changes):
+        return
+    before, after = await _load_trash(tx)
+    if before == after:
+        return
+    thread_ids: set[ThreadId] = set()
+    for id in (before, after):
+        if id is not None:
+            query = EmailQuery(filter=EmailCondition(in_mailbox=id))
+            docs, _ = await tx.store.query_emails(query, None, False)
+            for start in range(0, len(docs), _STEP):
+                rows = await tx.store.load_emails(docs[start : start + _STEP])
+                thread_ids.update(row.thread_id for row in rows)
+    deltas: dict[MailboxId, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    ordered = sorted(thread_ids)
+    for start in range(0, len(ordered), _STEP):
+        threads = await tx.store.load_threads(ordered[start : start + _STEP])
+        for emails in (await _load_rows(tx, threads)).values():
+            _add(deltas, count_thread(list(emails.values()), after).items(), 1)
+            _add(deltas, count_thread(list(emails.values()), before).items(), -1)
+    await tx.add_mailbox_counts(
+        {id: MailboxCounts(*delta) for id, delta in deltas.items() if any(delta)}
+    )
+
+
+def _is_trash(row: MailboxRow | None) -> bool:
+    return row is not None and row.role == "trash"
+
+
+async def _load_trash(tx: Tx) -> tuple[MailboxId | None, MailboxId | None]:
+    """The trash as it was before the changes that are reacted to, and as it is now."""
+    now: dict[str, MailboxRow] = {row.id: row for row in await tx.store.load_mailboxes()}
+    then = dict(now)
+    for change in reversed(tx.batch.get("Mailbox", ())):
+        if change.before is None:
+            then.pop(change.id, None)
+        else:
+            then[change.id] = change.before
+    before, after = (
+        next((row.id for row in rows.values() if _is_trash(row)), None) for rows in (then, now)
+    )
+    return before, after
+
+
+async def _load_rows(
+    tx: Tx, threads: Iterable[ThreadRow]
+) -> dict[ThreadId, dict[EmailId, EmailRow]]:
+    """The Emails of each Thread that are there."""
+    doc_ids = [d for row in threads for d in map(parse_email_id, row.email_ids) if d is not None]
+    found: dict[ThreadId, dict[EmailId, EmailRow]] = defaultdict(dict)
+    for row in await tx.store.load_emails(doc_ids):
+        found[row.thread_id][row.id] = row
+    return found
 
 
 def _rows_before(

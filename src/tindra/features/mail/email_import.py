@@ -24,11 +24,11 @@ from tindra.features.mail.keywords import check_mailbox_ids
 from tindra.features.mail.writing.message_head import read_head
 from tindra.features.mail.writing.placing import (
     check_metadata,
-    check_no_twin,
     make_created,
     parse_offloaded,
+    refuse_twin,
 )
-from tindra.model.mail import EmailRow
+from tindra.model.mail import EmailRow, encode_email_id
 
 _ARGUMENTS = frozenset({"accountId", "ifInState", "emails"})
 _PROPERTIES = frozenset({"blobId", "mailboxIds", "keywords", "receivedAt"})
@@ -158,18 +158,33 @@ async def _place(
         return created.get(id[1:], id) if id.startswith("#") else id
 
     placed = _Placed(old_state, {}, {})
+    blob_ids = [c.arrival.blob_id for c in candidates.values() if not isinstance(c, SetError)]
+    here = await tx.store.find_emails_by_blob(blob_ids)
+    fresh: dict[str, NewEmail] = {}
+    first: dict[str, str] = {}
     for key, candidate in candidates.items():
         try:
             if isinstance(candidate, SetError):
                 raise candidate
             mailbox_ids = check_mailbox_ids(candidate.mailbox_ids, mailboxes, resolve)
-            await check_no_twin(tx, candidate.arrival.blob_id)
+            blob_id = candidate.arrival.blob_id
+            if blob_id in here:
+                raise refuse_twin(encode_email_id(here[blob_id]))
         except SetError as error:
             placed.refused[key] = error
             continue
-        new = NewEmail(candidate.arrival, mailbox_ids, candidate.keywords, candidate.received_ms)
-        # One by one, so that a message that stands twice in the call finds its twin.
-        placed.rows[key] = (await apply_arrivals(tx, [new]))[0]
+        if first.setdefault(blob_id, key) == key:
+            fresh[key] = NewEmail(
+                candidate.arrival, mailbox_ids, candidate.keywords, candidate.received_ms
+            )
+    rows = await apply_arrivals(tx, list(fresh.values()))
+    placed.rows.update(zip(fresh, rows, strict=True))
+    for key, candidate in candidates.items():
+        # A message that stands twice in the call: the second one finds its twin.
+        if key not in placed.rows and key not in placed.refused:
+            assert not isinstance(candidate, SetError)
+            twin = placed.rows[first[candidate.arrival.blob_id]]
+            placed.refused[key] = refuse_twin(twin.id)
     return placed
 
 

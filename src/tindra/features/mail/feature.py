@@ -7,7 +7,7 @@ from typing import Final
 from tindra.base import limits
 from tindra.core.datatype import Capability, Datatype, Feature, Method
 from tindra.features.mail.body import BODY_ARGUMENTS
-from tindra.features.mail.counters import apply_counters
+from tindra.features.mail.counters import apply_counters, apply_trash
 from tindra.features.mail.email_get import EMAIL_PROPERTIES, EmailSource
 from tindra.features.mail.email_import import run_import
 from tindra.features.mail.email_parse import run_parse
@@ -19,7 +19,6 @@ from tindra.features.mail.mailbox import (
     MAILBOX_PROPERTIES,
     MailboxQuerier,
     MailboxSource,
-    MailboxWriter,
     list_updated_properties,
 )
 from tindra.features.mail.snippet import run_snippet_get
@@ -29,6 +28,7 @@ from tindra.features.mail.submission import (
     SUBMISSION_CAPABILITY,
 )
 from tindra.features.mail.thread import THREAD_PROPERTIES, ThreadSource
+from tindra.features.mail.writing.mailbox_set import MailboxWriter
 
 MAIL: Final = "urn:ietf:params:jmap:mail"
 COMPOSE: Final = "urn:tindra:params:jmap:compose"
@@ -83,5 +83,5 @@ MAIL_FEATURE = Feature(
         Method("SearchSnippet/get", MAIL, run_snippet_get),
     ),
     properties=(SEND_STATE,),
-    reactions={"Email": apply_counters},
+    reactions={"Email": apply_counters, "Mailbox": apply_trash},
 )

@@ -186,6 +186,8 @@ async def apply_arrivals(tx: Tx, items: Sequence[NewEmail]) -> list[EmailRow]:
     The caller made sure that no Email of the account has one of these blobs, that no blob stands
     twice in `items`, and that the Mailboxes exist. Cost: some ten statements an Email.
     """
+    if not items:
+        return []
     first = await tx.store.reserve_doc_counters(len(items))
     rows: list[tuple[EmailRow, EmailContent]] = []
     for position, item in enumerate(items):

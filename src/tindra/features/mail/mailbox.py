@@ -1,14 +1,11 @@
-"""Mailbox (RFC 8621 s2): get, changes with updatedProperties, query, set."""
+"""Mailbox (RFC 8621 s2): get, changes with updatedProperties, query; `writing/` has its set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from tindra.base import limits
-from tindra.base.ids import AccountId, MailboxId, ModSeq
+from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import check_read
 from tindra.core.arguments import check_names, take_bool
 from tindra.core.datatype import (
@@ -17,19 +14,16 @@ from tindra.core.datatype import (
     GetResult,
     QueryAnswer,
     QueryWindow,
-    SetContext,
-    SetRequest,
 )
-from tindra.core.errors import MethodError, SetError
-from tindra.core.objects import FilterRule, plan_filter
+from tindra.core.errors import MethodError
+from tindra.core.objects import FilterRule, fold_filter, plan_filter
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
-from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow
-from tindra.wire.jmap.pointer import PatchError, apply_patch
+from tindra.model.mail import MailboxRow
 
-_COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
+COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
 MAILBOX_PROPERTIES = frozenset(
-    {"id", "name", "parentId", "role", "sortOrder", "myRights", "isSubscribed", *_COUNTS}
+    {"id", "name", "parentId", "role", "sortOrder", "myRights", "isSubscribed", *COUNTS}
 )
 ROLES = frozenset(
     {"all", "archive", "drafts", "flagged", "important", "inbox", "junk", "sent", "subscribed"}
@@ -97,14 +91,14 @@ class MailboxSource:
 async def list_updated_properties(reader: StoreReader, since: ModSeq) -> list[str] | None:
     """The counters, when nothing else of any Mailbox changed. Source: RFC 8621 s2.2"""
     rows = await reader.load_mailboxes()
-    return None if any(row.info_modseq > since for row in rows) else list(_COUNTS)
+    return None if any(row.info_modseq > since for row in rows) else list(COUNTS)
 
 
 # -- query -------------------------------------------------------------------------------------
 
 
-def _contains(obj: dict[str, Any], value: Any) -> bool:
-    return isinstance(value, str) and value.casefold() in str(obj["name"]).casefold()
+def _contains(obj: dict[str, Any], value: str) -> bool:
+    return value.casefold() in str(obj["name"]).casefold()
 
 
 _FILTERS: dict[str, FilterRule] = {
@@ -114,6 +108,21 @@ _FILTERS: dict[str, FilterRule] = {
     "hasAnyRole": lambda obj, value: (obj["role"] is not None) is value,
     "isSubscribed": lambda obj, value: obj["isSubscribed"] is value,
 }
+_FILTER_TYPES = {
+    "parentId": str | None,
+    "name": str,
+    "role": str | None,
+    "hasAnyRole": bool,
+    "isSubscribed": bool,
+}
+
+
+def _check_values(condition: dict[str, Any]) -> None:
+    for name, value in condition.items():
+        if name in _FILTER_TYPES and not isinstance(value, _FILTER_TYPES[name]):
+            raise MethodError("invalidArguments", f"the filter {name!r} does not take this value")
+
+
 _SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sortOrder": lambda obj: obj["sortOrder"],
     "name": lambda obj: obj["name"].casefold(),
@@ -127,19 +136,18 @@ class MailboxQuerier:
         self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
     ) -> MailboxQueryPlan:
         """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
+        match = plan_filter(filter, _FILTERS)
+        if filter is not None:
+            fold_filter(filter, _check_values, lambda _operator, _parts: None)
         keys = []
         for comparator in sort or []:
             check_names(comparator, ("property", "isAscending", "collation"))
-            name = comparator.get("property")
-            if not isinstance(name, str) or name not in _SORTS:
-                raise MethodError("unsupportedSort", f"not sorted by {str(name)[:60]!r}")
-            keys.append((_SORTS[name], comparator.get("isAscending", True) is not False))
-        return MailboxQueryPlan(
-            plan_filter(filter, _FILTERS),
-            keys,
-            take_bool(arguments, "sortAsTree"),
-            take_bool(arguments, "filterAsTree"),
-        )
+            name = comparator["property"]
+            if name not in _SORTS:
+                raise MethodError("unsupportedSort", f"not sorted by {name[:60]!r}")
+            keys.append((_SORTS[name], comparator.get("isAscending", True)))
+        is_sorted = take_bool(arguments, "sortAsTree")
+        return MailboxQueryPlan(match, keys, is_sorted, take_bool(arguments, "filterAsTree"))
 
 
 class MailboxQueryPlan:
@@ -215,158 +223,3 @@ def _as_tree(objects: dict[str, dict[str, Any]], ids: list[str]) -> list[str]:
         ordered.append(id)
         pending.extend(reversed(children.get(id, [])))
     return ordered
-
-
-# -- set ---------------------------------------------------------------------------------------
-
-
-class MailboxWriter:
-    """Mailbox/set. Source: RFC 8621 s2.5"""
-
-    async def prepare(
-        self, call: CallContext, account_id: AccountId, request: SetRequest
-    ) -> dict[str, Any]:
-        """Nothing from outside the transaction."""
-        take_bool(request.arguments, "onDestroyRemoveEmails")
-        return {}
-
-    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
-        """id -> MailboxRow."""
-        rows = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
-        return {id: rows[id] for id in ids if id in rows}
-
-    async def create(
-        self, context: SetContext, creation_id: str, obj: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Raises: SetError invalidProperties, overQuota."""
-        known = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
-        if len(known) >= limits.MAILBOXES_PER_ACCOUNT_MAX:
-            raise SetError("overQuota", f"there are already {len(known)} Mailboxes")
-        settable = {"name", "parentId", "role", "sortOrder", "isSubscribed"}
-        _refuse(sorted(obj.keys() - settable))
-        base = MailboxRow(MailboxId(""), "", None, None, 0, True)
-        row = _take_properties(context, base, obj)
-        _check_place(known, row)
-        row = msgspec.structs.replace(row, id=MailboxId(context.tx.new_id("m")))
-        await context.tx.put_mailbox(None, row)
-        made = render_mailbox(row, context.access.rights)
-        return {k: v for k, v in made.items() if k not in obj}
-
-    async def update(
-        self, context: SetContext, id: str, before: MailboxRow, patch: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Raises: SetError invalidPatch, invalidProperties, forbidden."""
-        # Several updates of one call may build on each other: look again.
-        known = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
-        before = known[id]
-        whole = render_mailbox(before, context.access.rights)
-        try:
-            wanted = apply_patch(whole, patch)
-        except PatchError as error:
-            raise SetError("invalidPatch", str(error)) from None
-        for name in ("name", "sortOrder", "isSubscribed", "role", "parentId"):
-            wanted.setdefault(name, {"sortOrder": 0, "isSubscribed": False}.get(name))
-        fixed = {"id", "myRights", *_COUNTS}
-        _refuse([n for n in wanted if n not in whole or (n in fixed and wanted[n] != whole[n])])
-        _refuse([n for n in fixed if n not in wanted])
-        after = _take_properties(context, before, wanted)
-        if before.role == "inbox" and (after.role != "inbox" or after.name != before.name):
-            raise SetError("forbidden", "the inbox keeps its name and role")
-        _check_place({k: v for k, v in known.items() if k != id}, after)
-        if after != before:
-            await context.tx.put_mailbox(before, after)
-        return None
-
-    async def destroy(self, context: SetContext, id: str, before: MailboxRow) -> None:
-        """Raises: SetError mailboxHasChild, mailboxHasEmail, forbidden. Source: RFC 8621 s2.5"""
-        tx = context.tx
-        rows = await tx.store.load_mailboxes()
-        if any(row.parent_id == id for row in rows):
-            raise SetError("mailboxHasChild", "it still has Mailboxes under it")
-        if before.role == "inbox":
-            raise SetError("forbidden", "the inbox cannot be destroyed")
-        query = EmailQuery(filter=EmailCondition(in_mailbox=id))
-        docs, _ = await tx.store.query_emails(query, None, False)
-        if docs and not context.arguments.get("onDestroyRemoveEmails"):
-            raise SetError("mailboxHasEmail", "it still holds Emails")
-        await remove_from_mailbox(context, docs, MailboxId(id))
-        await tx.settle()
-        await tx.delete_mailbox(before)
-
-    async def finish(
-        self, context: SetContext, answer: dict[str, Any]
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """No implicit calls."""
-        return []
-
-
-async def remove_from_mailbox(
-    context: SetContext, docs: Sequence[int], mailbox_id: MailboxId
-) -> None:
-    """Take Emails out of a Mailbox; those that are in no other are destroyed."""
-    updated, destroyed = [], []
-    for row in await context.tx.store.load_emails(docs) if docs else []:
-        kept = tuple(id for id in row.mailbox_ids if id != mailbox_id)
-        if kept:
-            updated.append((row, msgspec.structs.replace(row, mailbox_ids=kept)))
-        else:
-            destroyed.append(row)
-    await context.tx.update_emails(updated)
-    if destroyed:
-        await context.tx.delete_emails(destroyed)
-
-
-def _refuse(names: Sequence[str]) -> None:
-    if names:
-        raise SetError("invalidProperties", "unknown, or set by the server", list(names))
-
-
-def _take_properties(context: SetContext, base: MailboxRow, obj: dict[str, Any]) -> MailboxRow:
-    """A row with the settable properties of `obj`, each checked by itself."""
-    name = obj.get("name", base.name)
-    parent = obj.get("parentId", base.parent_id)
-    role = obj.get("role", base.role)
-    order = obj.get("sortOrder", base.sort_order)
-    is_subscribed = obj.get("isSubscribed", base.is_subscribed)
-    wrong = []
-    if not _is_name(name):
-        wrong.append("name")
-    if isinstance(parent, str):
-        parent = MailboxId(context.resolve(parent))
-    elif parent is not None:
-        wrong.append("parentId")
-    if role is not None and role not in ROLES and role != base.role:
-        wrong.append("role")
-    if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order < 1 << 31:
-        wrong.append("sortOrder")
-    if not isinstance(is_subscribed, bool):
-        wrong.append("isSubscribed")
-    if wrong:
-        raise SetError("invalidProperties", "not what these may be", wrong)
-    return msgspec.structs.replace(
-        base, name=name, parent_id=parent, role=role, sort_order=order, is_subscribed=is_subscribed
-    )
-
-
-def _is_name(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and 0 < len(name.encode()) <= limits.MAILBOX_NAME_BYTES_MAX
-        and name.strip() != ""
-        and all(c >= " " and c != "\x7f" for c in name)
-    )
-
-
-def _check_place(others: dict[str, MailboxRow], row: MailboxRow) -> None:
-    """Raises: SetError invalidProperties for a name, role or parent that cannot be."""
-    for other in others.values():
-        if other.parent_id == row.parent_id and other.name == row.name:
-            raise SetError("invalidProperties", "a sibling has this name", ["name"])
-        if row.role is not None and other.role == row.role:
-            raise SetError("invalidProperties", "another Mailbox has this role", ["role"])
-    depth, parent = 1, row.parent_id
-    while parent is not None:
-        if parent not in others or depth >= limits.MAILBOX_DEPTH_MAX:
-            raise SetError("invalidProperties", "no such parent, or too deep", ["parentId"])
-        parent = others[parent].parent_id
-        depth += 1

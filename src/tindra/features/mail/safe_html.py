@@ -14,8 +14,10 @@ from typing import Any, Final
 from tindra.base import limits
 from tindra.base.ids import AccountId
 from tindra.core.datatype import CallContext, Capability, Feature, PropertyExtension
+from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
 from tindra.features.mail.body import load_structure
+from tindra.features.mail.email_get import ANSWER_BYTES_MAX
 from tindra.model.mail import EmailContent, EmailRow, parse_email_id
 from tindra.wire.html.sanitise import sanitise_html
 from tindra.wire.mime.decode import decode_body, decode_text
@@ -65,22 +67,22 @@ class _Images:
         self._raw = raw
         self._room = INLINE_IMAGES_BYTES_MAX
         self._by_cid = {p.cid: p for p in _iterate(root) if p.cid and p.type in _IMAGE_TYPES}
-        self._made: dict[str, str | None] = {}
+        self._made: dict[int, str] = {}
 
     def find_url(self, cid: str) -> str | None:
         """The image that cid:... names; None if there is none, or no room for it."""
-        if cid not in self._made:
-            part = self._by_cid.get(cid)
-            self._made[cid] = None if part is None else self.make_url(part)
-        return self._made[cid]
+        part = self._by_cid.get(cid)
+        return None if part is None else self.make_url(part)
 
     def make_url(self, part: Part) -> str | None:
-        """The part as a data: URL."""
+        """The part as a data: URL. Each use counts: a small message may show one image often."""
         if part.size > min(INLINE_IMAGE_BYTES_MAX, self._room):
             return None
         self._room -= part.size
-        data = base64.b64encode(decode_body(self._raw, part)).decode()
-        return f"data:{part.type};base64,{data}"
+        if part.body_start not in self._made:
+            data = base64.b64encode(decode_body(self._raw, part)).decode()
+            self._made[part.body_start] = f"data:{part.type};base64,{data}"
+        return self._made[part.body_start]
 
 
 def _iterate(root: Part) -> Iterable[Part]:
@@ -102,11 +104,16 @@ async def _load(
     services = context.services
     rows, contents = await services.store.read(account_id, read)
     found: dict[str, Any] = {}
+    room = ANSWER_BYTES_MAX
     for row in rows:
         raw = await services.blobs.get(account_id, row.blob_id)
         if raw is not None:
             root = load_structure(contents[row.doc_id].structure)
-            found[row.id] = await services.offload.run(make_safe_html, raw, root, allow_remote)
+            safe = await services.offload.run(make_safe_html, raw, root, allow_remote)
+            room -= len(safe["html"]) if safe else 0
+            if room < 0:
+                raise MethodError("requestTooLarge", f"over {ANSWER_BYTES_MAX} octets")
+            found[row.id] = safe
     return found
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tindra.base import limits
+from tindra.base.ids import AccountId
 from tindra.core.access import check_read
 from tindra.core.arguments import check_names, take_ids
 from tindra.core.datatype import CallContext
@@ -19,15 +20,27 @@ from tindra.core.ports import StoreReader
 from tindra.features.mail.email_query import parse_filter
 from tindra.features.mail.ingest import parse_arrival
 from tindra.model.mail import (
-    EmailCondition,
     EmailFilter,
     EmailRow,
     FilterOperator,
     parse_email_id,
 )
 
-_WORD = re.compile(r"\w+")
-_BEFORE_CHARS = 60
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Writing systems without spaces, whose characters the search index takes one by one."""
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])(?:[^\W_]|[\u0300-\u0331]))+")
+_TOKEN = re.compile(rf"{_WORD.pattern}|\s+|.", re.DOTALL)
+_SPACE = re.compile(r"\s")
+_QUERY_CHARS_MAX: Final = 4096
+_QUERY_WORDS_MAX: Final = 64
+"""What the search itself reads of one text."""
+_BEFORE_BYTES = 80
+"""Of a preview before its first marked word."""
+_TOKEN_CHARS_MAX = 60
+"""A longer word is cut in a preview, so that there is room for it at all."""
 
 
 async def run_snippet_get(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -37,15 +50,15 @@ async def run_snippet_get(context: CallContext, arguments: dict[str, Any]) -> di
     """
     account_id = check_read(context.caller, arguments.get("accountId")).account.id
     check_names(arguments, ("accountId", "filter", "emailIds"))
-    ids = take_ids(arguments, "emailIds")
+    ids = take_ids(arguments, "emailIds", is_reference=True)
     if ids is None:
         raise MethodError("invalidArguments", "'emailIds' must be a list of ids")
     if len(ids) > limits.OBJECTS_IN_GET_MAX:
         raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_GET_MAX} ids")
-    words = _Words(set(), set())
+    ids = list(dict.fromkeys(map(context.resolve, ids)))
+    words = Words([], [])
     if arguments.get("filter") is not None:
-        budget = [limits.FILTER_CONDITIONS_MAX]
-        _collect(parse_filter(arguments["filter"], budget), words)
+        _collect(parse_filter(arguments["filter"]), words)
     docs = {doc: id for id in ids if (doc := parse_email_id(id)) is not None}
 
     async def read(reader: StoreReader) -> list[EmailRow]:
@@ -57,80 +70,127 @@ async def run_snippet_get(context: CallContext, arguments: dict[str, Any]) -> di
     return {"accountId": account_id, "list": found, "notFound": missing or None}
 
 
-class _Words(NamedTuple):
-    """Folded words looked for in the subject, and in the body."""
+class Words(NamedTuple):
+    """Folded words looked for in the subject, and in the body; "*" at the end for any ending."""
 
-    subject: set[str]
-    body: set[str]
+    subject: list[str]
+    body: list[str]
 
 
-def _collect(filter: EmailFilter, words: _Words) -> None:
+def _collect(filter: EmailFilter, words: Words) -> None:
     if isinstance(filter, FilterOperator):
         if filter.operator != "NOT":
             for item in filter.conditions:
                 _collect(item, words)
         return
-    words.subject.update(_fold_words(_texts(filter, "text", "subject")))
-    words.body.update(_fold_words(_texts(filter, "text", "body")))
+    for text in (filter.text, filter.subject):
+        words.subject.extend(split_words(text or ""))
+    for text in (filter.text, filter.body):
+        words.body.extend(split_words(text or ""))
 
 
-def _texts(condition: EmailCondition, *names: str) -> Iterable[str]:
-    return (text for name in names if (text := getattr(condition, name)))
-
-
-def _fold_words(texts: Iterable[str]) -> Iterable[str]:
-    return (_fold(word) for text in texts for word in _WORD.findall(text))
+def split_words(text: str) -> list[str]:
+    """The folded words of a search text; one that ended with "*" outside quotes keeps it."""
+    found: list[str] = []
+    for piece in text[:_QUERY_CHARS_MAX].split():
+        inner = list(filter(None, map(_fold, _WORD.findall(piece))))
+        if inner and piece.endswith("*"):
+            inner[-1] += "*"
+        found += inner
+    return found[:_QUERY_WORDS_MAX]
 
 
 def _fold(word: str) -> str:
     """Without case and diacritics, as the search index has it."""
+    if word.isascii():
+        return word.lower()
     plain = unicodedata.normalize("NFKD", word)
     return "".join(c for c in plain if not unicodedata.combining(c)).casefold()
 
 
 async def _make_snippet(
-    context: CallContext, account_id: Any, row: EmailRow, words: _Words
+    context: CallContext, account_id: AccountId, row: EmailRow, words: Words
 ) -> dict[str, Any]:
     snippet: dict[str, Any] = {"emailId": row.id, "subject": None, "preview": None}
-    if not words.subject and not words.body:
-        return snippet
-    raw = await context.services.blobs.get(account_id, row.blob_id) or b""
-    arrival = await context.services.offload.run(parse_arrival, raw, row.blob_id)
-    meta = msgspec.json.decode(arrival.content.meta)
-    snippet["subject"] = mark_words(meta["subject"] or "", words.subject, whole=True)
-    snippet["preview"] = mark_words(arrival.words.body, words.body)
+    if words.subject or words.body:
+        raw = await context.services.blobs.get(account_id, row.blob_id) or b""
+        run = context.services.offload.run
+        snippet["subject"], snippet["preview"] = await run(find_snippet, raw, row.blob_id, words)
     return snippet
 
 
-def mark_words(text: str, words: set[str], whole: bool = False) -> str | None:
-    """`text` as HTML with each of `words` in <mark>, around the first one; None if none is there.
+def find_snippet(raw: bytes, blob_id: str, words: Words) -> tuple[str | None, str | None]:
+    """(subject, preview) of a message. Pure CPU work, linear in the message."""
+    arrival = parse_arrival(raw, blob_id)
+    subject = msgspec.json.decode(arrival.content.meta)["subject"] or ""
+    return mark_words(subject, words.subject), mark_excerpt(arrival.words.body, words.body)
+
+
+class _Matcher:
+    """Says which words of a text are looked for."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._exact = {word for word in words if word[-1] != "*"}
+        self._prefixes = tuple(word[:-1] for word in words if word[-1] == "*")
+
+    def __call__(self, word: str) -> bool:
+        folded = _fold(word)
+        return folded in self._exact or folded.startswith(self._prefixes)
+
+
+def mark_words(text: str, words: Sequence[str]) -> str | None:
+    """All of `text` as HTML with each of `words` in <mark>; None if none is there.
 
     Args:
-        words: folded.
-        whole: from the beginning, not from near the first word.
-    Returns: at most SNIPPET_CHARS_MAX octets, cut between words. Source: RFC 8621 s5
+        words: as from `split_words`.
+    Source: RFC 8621 s5
     """
-    hits = (m for m in _WORD.finditer(text) if _fold(m.group()) in words)
-    first = next(hits, None)
+    is_wanted = _Matcher(words)
+    pieces: list[str] = []
+    end = 0
+    for match in _WORD.finditer(text):
+        if is_wanted(match.group()):
+            marked = f"<mark>{html.escape(match.group())}</mark>"
+            pieces += (html.escape(text[end : match.start()]), marked)
+            end = match.end()
+    return "".join(pieces) + html.escape(text[end:]) if pieces else None
+
+
+def mark_excerpt(text: str, words: Sequence[str]) -> str | None:
+    """The part of `text` around the first of `words`, as HTML with each of them in <mark>.
+
+    Returns: at most SNIPPET_CHARS_MAX octets with the mark-up, cut between words, white space
+        made one space; None if none of the words is there. Source: RFC 8621 s5
+    """
+    is_wanted = _Matcher(words)
+    first = next((m.start() for m in _WORD.finditer(text) if is_wanted(m.group())), None)
     if first is None:
         return None
-    start = 0 if whole else max(0, first.start() - _BEFORE_CHARS)
-    if start:
-        space = text.find(" ", start, first.start())
-        start = space + 1 if space >= 0 else first.start()
-    return _cut_marked(text, start, words)
-
-
-def _cut_marked(text: str, start: int, words: set[str]) -> str:
+    start = _find_start(text, first)
+    end = start + limits.SNIPPET_CHARS_MAX
     pieces: list[str] = []
     size = 0
-    for token in re.finditer(r"\w+|\s+|[^\w\s]", text[start : start + limits.SNIPPET_CHARS_MAX]):
+    for token in _TOKEN.finditer(text, start):
+        if token.start() >= end:
+            break
         word = token.group()
-        piece = " " if word.isspace() else html.escape(word)
-        if _fold(word) in words:
+        piece = " " if word.isspace() else html.escape(word[:_TOKEN_CHARS_MAX])
+        if is_wanted(word):
             piece = f"<mark>{piece}</mark>"
         size += len(piece.encode())
         if size > limits.SNIPPET_CHARS_MAX:
             break
         pieces.append(piece)
     return "".join(pieces).strip()
+
+
+def _find_start(text: str, first: int) -> int:
+    """Where the excerpt begins: at a word, not too far before the one at `first`."""
+    start, room = first, _BEFORE_BYTES
+    while start > 0:
+        room -= len(html.escape(text[start - 1]).encode())
+        if room < 0:
+            space = _SPACE.search(text, start, first)
+            return first if space is None else space.end()
+        start -= 1
+    return 0

@@ -5,6 +5,7 @@ Decided once, when the Email arrives; Threads never merge, because threadId neve
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Sequence
@@ -18,14 +19,20 @@ from tindra.model.mail import ThreadRow
 
 SUBJECT_WINDOW_MS = 60 * 24 * 3600 * 1000
 """A reply without references joins a Thread of the same subject and people for two months."""
+OWN_IDS_MAX = 4
+"""Message-IDs of one message: it has one, and the rest of a longer list is an attack."""
+CANDIDATES_MAX = 20
+"""Threads with one reference that a message is compared with, the newest ones: robots give one
+Message-ID to thousands of messages."""
 PARTICIPANTS_MAX = 50
 """Addresses kept of a Thread: enough to tell conversations of one subject apart."""
 PARTICIPANTS_SHARED_MIN = 2
 """The writer and a reader: one address alone (a newsletter's) would merge strangers."""
 
 _PREFIX = re.compile(
-    r"(?:\s*(?:re|aw|sv|vs|antw|fwd?|wg|tr|rif|r|i|res|enc|odp|ynt|vb|doorst|vá|továbbítás"
-    r"|回复|答复|转发|返信|転送)\s*(?:\[\d{1,4}\]|\(\d{1,4}\))?\s*[:：])+\s*",
+    r"(?:\s*(?:re|aw|antwort|sv|vs|vl|antw|fwd?|wg|tr|réf|rv|rif|r|i|res|enc|odp|pd|ynt|ilt|vb"
+    r"|doorst|vá|továbbítás|atb|отв|на|απ|πρθ|σχετ|תגובה|הועבר"
+    r"|回复|答复|转发|回覆|答覆|轉寄|返信|転送|회신|전달)\s*(?:\[\d{1,4}\]|\(\d{1,4}\))?\s*[:：])+\s*",
     re.IGNORECASE,
 )
 _LIST_TAG = re.compile(r"\s*\[[^\[\]]{1,60}\]\s*")
@@ -66,10 +73,13 @@ def pick_references(
     message_id: Sequence[str], in_reply_to: Sequence[str], references: Sequence[str]
 ) -> tuple[str, ...]:
     """Reference keys of a message, own first: the first and the last ones where there are many."""
+    count = limits.REFERENCES_PER_EMAIL_MAX
     related = list(dict.fromkeys([*in_reply_to, *reversed(references)]))
-    if len(related) > limits.REFERENCES_PER_EMAIL_MAX:
-        related = [*related[: limits.REFERENCES_PER_EMAIL_MAX - 1], references[0]]
-    return tuple(dict.fromkeys(make_reference_key(id) for id in [*message_id, *related]))
+    if len(related) > count:
+        # The last of `related` is what the whole conversation began with.
+        related = [*related[: count - 1], related[-1]]
+    ids = [*message_id[:OWN_IDS_MAX], *related]
+    return tuple(dict.fromkeys(make_reference_key(id) for id in ids))
 
 
 class ThreadClues(msgspec.Struct, frozen=True):
@@ -117,10 +127,12 @@ async def apply_thread(tx: Tx, clues: ThreadClues, email_id: EmailId, received_m
 async def _find(tx: Tx, clues: ThreadClues, received_ms: int) -> ThreadRow | None:
     if clues.references:
         by_key = await tx.store.find_threads_by_reference(clues.references)
-        ids = list(dict.fromkeys(id for key in clues.references for id in by_key.get(key, ())))
-        # A reply under a new subject starts a new conversation; a full one is continued in
-        # another.
-        for row in await tx.store.load_threads(ids) if ids else []:
+        newest = (by_key.get(key, [])[: -CANDIDATES_MAX - 1 : -1] for key in clues.references)
+        ids = list(dict.fromkeys(itertools.chain.from_iterable(newest)))
+        rows = {row.id: row for row in await tx.store.load_threads(ids)} if ids else {}
+        # The nearest relative decides. A reply under a new subject starts a new conversation; a
+        # full one is continued in another.
+        for row in (rows[id] for id in ids if id in rows):
             if row.subject_key == clues.subject_key and _has_room(row):
                 return row
     if clues.has_related or not clues.is_reply or not clues.subject_key:

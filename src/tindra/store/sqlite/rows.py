@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from tindra.base.ids import BlobId, EmailId, MailboxId, ModSeq, ThreadId
+from tindra.base.ids import EmailId, MailboxId, ModSeq, ThreadId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, ThreadRow, encode_email_id
 
 SETS_CACHED_MAX: Final = 16_384
@@ -127,8 +127,3 @@ def make_remotes(rows: Iterable[Any]) -> list[RemoteRow]:
         RemoteRow(MailboxId(mailbox_id), uid, encode_email_id(doc_id), decode_set(keywords), modseq)
         for mailbox_id, uid, doc_id, keywords, modseq in rows
     ]
-
-
-def as_blob_ids(ids: Iterable[str]) -> list[BlobId]:
-    """Plain texts as blob ids, for the type checker."""
-    return [BlobId(id) for id in ids]

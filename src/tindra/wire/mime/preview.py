@@ -65,7 +65,8 @@ def _own_lines(lines: list[str]) -> Iterator[str]:
                 pending = []
         elif not (is_short and _NOISE.match(line)):
             pending.append(line)
-            if is_short and _ATTRIBUTION.search(line):
+            # The last character first: the pattern is dear, and hardly any line ends so.
+            if is_short and line[-1] in ":：" and _ATTRIBUTION.search(line):
                 _drop_attribution(pending)
     yield from pending
 

@@ -78,8 +78,12 @@ async def check_no_twin(tx: Tx, blob_id: str) -> None:
     """
     found = await tx.store.find_emails_by_blob([blob_id])
     if blob_id in found:
-        id = encode_email_id(found[blob_id])
-        raise SetError("alreadyExists", "this message is here already", existingId=id)
+        raise refuse_twin(encode_email_id(found[blob_id]))
+
+
+def refuse_twin(id: str) -> SetError:
+    """The account has an Email with this very content. Source: RFC 8621 s4.7, s4.8"""
+    return SetError("alreadyExists", "this message is here already", existingId=id)
 
 
 def make_created(row: EmailRow) -> dict[str, Any]:

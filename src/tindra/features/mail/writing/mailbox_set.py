@@ -1,0 +1,246 @@
+"""Mailbox/set (RFC 8621 s2.5): Mailboxes made, renamed, moved and destroyed.
+
+What one call asks for is right if its end is right, whatever lies between: two Mailboxes may swap
+their names, and a parent may go with its child. Else each object is judged in turn, by what is
+there at that moment. Source: RFC 8620 s5.3
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from tindra.base import limits
+from tindra.base.ids import AccountId, MailboxId
+from tindra.core.arguments import take_bool
+from tindra.core.datatype import CallContext, SetContext, SetRequest
+from tindra.core.errors import SetError
+from tindra.features.mail.mailbox import COUNTS, ROLES, render_mailbox
+from tindra.features.mail.writing.mailbox_tree import MailboxTree
+from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow
+from tindra.wire.jmap.pointer import PatchError, apply_patch
+
+_SETTABLE = frozenset({"name", "parentId", "role", "sortOrder", "isSubscribed"})
+_FIXED = frozenset({"id", "myRights", *COUNTS})
+_NEW = MailboxRow(MailboxId(""), "", None, None, 0, True)
+_SORT_ORDER_END = 1 << 31
+_NOT_IN_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Controls, halves of surrogate pairs, separators of lines: not Net-Unicode. Source: RFC 5198 s2"""
+
+
+class _Run:
+    """One Mailbox/set on its way."""
+
+    def __init__(self, request: SetRequest) -> None:
+        self.request = request
+        self.tree: MailboxTree | None = None
+        self.is_whole = False
+        """The end is known to be right, so that what lies between need not be."""
+
+    async def begin(self, context: SetContext) -> MailboxTree:
+        """The tree as this call has made it so far."""
+        if self.tree is None:
+            rows = await context.tx.store.load_mailboxes()
+            request = self.request
+            if len(request.create) + len(request.update) + len(request.destroy) > 1:
+                self.is_whole = _ends_sound(context, request, MailboxTree(rows))
+            self.tree = MailboxTree(rows)
+        return self.tree
+
+    def check_place(self, tree: MailboxTree, row: MailboxRow) -> None:
+        """Raises: SetError invalidProperties."""
+        if not self.is_whole:
+            tree.check_place(row)
+
+
+class MailboxWriter:
+    """Writes Mailboxes: a core.datatype.Writer."""
+
+    async def prepare(
+        self, call: CallContext, account_id: AccountId, request: SetRequest
+    ) -> dict[str, Any]:
+        """Nothing from outside the transaction."""
+        take_bool(request.arguments, "onDestroyRemoveEmails")
+        return {"run": _Run(request)}
+
+    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
+        """id -> MailboxRow, children before their parents: so they may go in one call."""
+        run: _Run = context.prepared["run"]
+        tree = await run.begin(context)
+        known = [id for id in ids if id in tree.rows]
+        known.sort(key=tree.count_depth, reverse=True)
+        return {id: tree.rows[id] for id in known}
+
+    async def create(
+        self, context: SetContext, creation_id: str, obj: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Raises: SetError invalidProperties, overQuota. Source: RFC 8621 s2.5"""
+        run: _Run = context.prepared["run"]
+        tree = await run.begin(context)
+        if len(tree.rows) >= limits.MAILBOXES_PER_ACCOUNT_MAX:
+            raise SetError("overQuota", f"there are already {len(tree.rows)} Mailboxes")
+        row = _make_row(_NEW, obj, context.resolve)
+        run.check_place(tree, row)
+        row = msgspec.structs.replace(row, id=MailboxId(context.tx.new_id("m")))
+        await context.tx.put_mailbox(None, row)
+        tree.put(row)
+        made = render_mailbox(row, context.access.rights)
+        return {k: v for k, v in made.items() if k not in obj}
+
+    async def update(
+        self, context: SetContext, id: str, before: MailboxRow, patch: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Raises: SetError invalidPatch, invalidProperties, forbidden. Source: RFC 8621 s2.5"""
+        run: _Run = context.prepared["run"]
+        tree = await run.begin(context)
+        after = _patch_row(before, patch, context, context.resolve)
+        run.check_place(tree, after)
+        if after != before:
+            await context.tx.put_mailbox(before, after)
+            tree.put(after)
+        return None
+
+    async def destroy(self, context: SetContext, id: str, before: MailboxRow) -> None:
+        """Raises: SetError mailboxHasChild, mailboxHasEmail, forbidden. Source: RFC 8621 s2.5"""
+        run: _Run = context.prepared["run"]
+        tree = await run.begin(context)
+        if tree.has_children(id):
+            raise SetError("mailboxHasChild", "it still has Mailboxes under it")
+        _check_destroyable(before, context.arguments)
+        tx = context.tx
+        docs, _ = await tx.store.query_emails(
+            EmailQuery(filter=EmailCondition(in_mailbox=id)), None, False
+        )
+        await remove_from_mailbox(context, docs, MailboxId(id))
+        await tx.settle()
+        await tx.delete_mailbox(before)
+        tree.drop(id)
+
+    async def finish(
+        self, context: SetContext, answer: dict[str, Any]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """No implicit calls."""
+        return []
+
+
+def _ends_sound(context: SetContext, request: SetRequest, tree: MailboxTree) -> bool:
+    """Whether the Mailboxes are as they must be once all of `request` is done in `tree`.
+
+    What is refused for its own sake takes no part. New Mailboxes have their "#" creation id.
+    """
+    made = {f"#{cid}" for cid in request.create}
+
+    def resolve(id: str) -> str:
+        return id if id in made else context.resolve(id)
+
+    changed: set[str] = set()
+    doomed = {resolve(id) for id in request.destroy}
+    for cid, obj in request.create.items():
+        with suppress(SetError):
+            row = _make_row(_NEW, obj, resolve)
+            tree.put(msgspec.structs.replace(row, id=MailboxId(f"#{cid}")))
+            changed.add(f"#{cid}")
+    for key, patch in request.update.items():
+        before = tree.rows.get(resolve(key))
+        if before is not None and before.id not in doomed:
+            with suppress(SetError):
+                tree.put(_patch_row(before, patch, context, resolve))
+                changed.add(before.id)
+    destroyed = []
+    for id in doomed & tree.rows.keys():
+        with suppress(SetError):
+            _check_destroyable(tree.rows[id], request.arguments)
+            destroyed.append(id)
+    for id in destroyed:
+        tree.drop(id)
+    return tree.is_sound(changed.difference(destroyed), destroyed)
+
+
+def _check_destroyable(row: MailboxRow, arguments: Mapping[str, Any]) -> None:
+    """Raises: SetError mailboxHasEmail, forbidden."""
+    if row.role == "inbox":
+        raise SetError("forbidden", "the inbox cannot be destroyed")
+    if row.total_emails and not arguments.get("onDestroyRemoveEmails"):
+        raise SetError("mailboxHasEmail", "it still holds Emails")
+
+
+async def remove_from_mailbox(
+    context: SetContext, docs: Sequence[int], mailbox_id: MailboxId
+) -> None:
+    """Take Emails out of a Mailbox; those that are in no other are destroyed."""
+    updated, destroyed = [], []
+    for row in await context.tx.store.load_emails(docs) if docs else []:
+        kept = tuple(id for id in row.mailbox_ids if id != mailbox_id)
+        if kept:
+            updated.append((row, msgspec.structs.replace(row, mailbox_ids=kept)))
+        else:
+            destroyed.append(row)
+    await context.tx.update_emails(updated)
+    if destroyed:
+        await context.tx.delete_emails(destroyed)
+
+
+def _patch_row(
+    before: MailboxRow, patch: dict[str, Any], context: SetContext, resolve: Callable[[str], str]
+) -> MailboxRow:
+    """Raises: SetError invalidPatch, invalidProperties, forbidden."""
+    whole = render_mailbox(before, context.access.rights)
+    try:
+        wanted = apply_patch(whole, patch)
+    except PatchError as error:
+        raise SetError("invalidPatch", str(error)) from None
+    # Null on a property means its default. RFC 8620 s5.3
+    defaults = {"name": None, "parentId": None, "role": None, "sortOrder": 0, "isSubscribed": True}
+    wanted = defaults | wanted
+    wrong = [name for name in wanted if name not in whole]
+    wrong += [name for name in _FIXED if name not in wanted or wanted[name] != whole[name]]
+    if wrong:
+        raise SetError("invalidProperties", "unknown, or set by the server", sorted(wrong))
+    after = _make_row(before, {name: wanted[name] for name in _SETTABLE}, resolve)
+    place = (before.name, before.role, before.parent_id)
+    if before.role == "inbox" and (after.name, after.role, after.parent_id) != place:
+        raise SetError("forbidden", "the inbox keeps its name, role and place")
+    return after
+
+
+def _make_row(base: MailboxRow, obj: dict[str, Any], resolve: Callable[[str], str]) -> MailboxRow:
+    """`base` with the settable properties of `obj`, each checked by itself.
+
+    Raises: SetError invalidProperties, naming every one that is wrong.
+    """
+    name = obj.get("name", base.name)
+    parent = obj.get("parentId", base.parent_id)
+    role = obj.get("role", base.role)
+    order = obj.get("sortOrder", base.sort_order)
+    is_subscribed = obj.get("isSubscribed", base.is_subscribed)
+    wrong = [key for key in obj if key not in _SETTABLE]
+    if not _is_name(name):
+        wrong.append("name")
+    if isinstance(parent, str):
+        parent = MailboxId(resolve(parent))
+    elif parent is not None:
+        wrong.append("parentId")
+    if role is not None and not (isinstance(role, str) and (role in ROLES or role == base.role)):
+        wrong.append("role")
+    if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order < _SORT_ORDER_END:
+        wrong.append("sortOrder")
+    if not isinstance(is_subscribed, bool):
+        wrong.append("isSubscribed")
+    if wrong:
+        raise SetError("invalidProperties", "wrong, unknown, or set by the server", sorted(wrong))
+    return msgspec.structs.replace(
+        base, name=name, parent_id=parent, role=role, sort_order=order, is_subscribed=is_subscribed
+    )
+
+
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name.encode()) <= limits.MAILBOX_NAME_BYTES_MAX
+        and name.strip() != ""
+        and not any(unicodedata.category(c) in _NOT_IN_NAMES for c in name)
+    )
