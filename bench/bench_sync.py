@@ -82,8 +82,12 @@ async def measure(server: Dovecot, data: Path, count: int, octets: int) -> bool:
             indexed = time.process_time() - cpu
         rate = count / seconds
         print(f"{count} messages, {octets / count / 1024:.1f} KiB each")
-        print(f"  until live: {seconds:6.2f} s  {rate:6.0f} messages/s  (promised {PROMISED_PER_S})")
-        print(f"              {1000 * used / count:6.2f} ms CPU a message, indexing as far as it came")
+        print(
+            f"  until live: {seconds:6.2f} s  {rate:6.0f} messages/s  (promised {PROMISED_PER_S})"
+        )
+        print(
+            f"              {1000 * used / count:6.2f} ms CPU a message, indexing as far as it came"
+        )
         print(f"  indexed:    {1000 * indexed / count:6.2f} ms CPU a message in all")
         started, cpu = time.perf_counter(), time.process_time()
         async with running_loops(installation):

@@ -75,8 +75,17 @@ class _CrashingSession:
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._session, name)
-        if name not in ("append", "copy", "create_mailbox", "delete_mailbox", "expunge", "move",
-                        "rename_mailbox", "select", "store_flags"):
+        if name not in (
+            "append",
+            "copy",
+            "create_mailbox",
+            "delete_mailbox",
+            "expunge",
+            "move",
+            "rename_mailbox",
+            "select",
+            "store_flags",
+        ):
             return inner
         return lambda *args, **kw: self._plan.wrap(name, lambda: inner(*args, **kw))
 

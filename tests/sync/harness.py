@@ -266,8 +266,11 @@ class Harness:
             ]
             ghosts = await list_ghosts(reader, cursors)
             return [
-                *(f"{cursor.name} is {cursor.phase}" for cursor in cursors.values()
-                  if cursor.phase != "live"),
+                *(
+                    f"{cursor.name} is {cursor.phase}"
+                    for cursor in cursors.values()
+                    if cursor.phase != "live"
+                ),
                 *(f"intent {row.key}: {row.last_error}" for row in intents),
                 *(f"ghost {row.email_id}" for row in ghosts),
             ]

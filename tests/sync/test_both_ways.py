@@ -164,7 +164,11 @@ async def test_a_new_version_of_a_draft_is_there_before_the_old_one_goes(harness
         drafts = (await h.find_mailboxes())["Drafts"]
         await h.world.calls(
             [
-                ["Email/import", {"emails": {"n": {"blobId": blob.id, "mailboxIds": {drafts: True}}}}, "0"],
+                [
+                    "Email/import",
+                    {"emails": {"n": {"blobId": blob.id, "mailboxIds": {drafts: True}}}},
+                    "0",
+                ],
                 ["Email/set", {"destroy": [old]}, "1"],
             ]
         )

@@ -194,7 +194,9 @@ async def test_flags_that_are_not_told_are_not_taken_for_none(harness: Open) -> 
 
         async def is_seen_again() -> bool:
             local = await h.hold_local()
-            return len(local["INBOX"]) == 4 and len(local["Archive"]) == 1 and not await h.list_open()
+            return (
+                len(local["INBOX"]) == 4 and len(local["Archive"]) == 1 and not await h.list_open()
+            )
 
         await h.wait_until(is_seen_again, lambda: "not found again")
         h.faults.heal()
@@ -280,9 +282,7 @@ async def test_a_new_password_is_tried_at_once(harness: Open) -> None:
         await h.connect("wrong")
         status = await h.wait_for_status(phase="needsAuth")
         assert status["nextTryAt"] is not None
-        await update_password(
-            h.services, h.world.account_id, h.connection_id, h.demo.password
-        )
+        await update_password(h.services, h.world.account_id, h.connection_id, h.demo.password)
         await h.settle()
         await h.wait_for_status(phase="live", lastError=None, nextTryAt=None)
 

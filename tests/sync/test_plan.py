@@ -103,9 +103,7 @@ def test_a_plan_never_takes_away_the_last_copy(local: EmailRow, base: list[Remot
 
 
 @given(locals_, base_rows())
-def test_the_provider_ends_with_what_the_device_has(
-    local: EmailRow, base: list[RemoteRow]
-) -> None:
+def test_the_provider_ends_with_what_the_device_has(local: EmailRow, base: list[RemoteRow]) -> None:
     wanted = set(local.mailbox_ids) & MIRRORED
     after = [r for r in carry_out(plan_push(local, base, MIRRORED), base, local) if not is_ghost(r)]
     ghosts = {find_home(row) for row in base if is_ghost(row)}
@@ -150,7 +148,9 @@ def test_merging_again_changes_nothing(remote: set[str], base: set[str], local: 
     assert merge_sets(remote, remote, once) == once
 
 
-@given(st.sampled_from(sorted(MIRRORED)), base_rows(), st.sets(st.sampled_from(MAILBOXES), min_size=1))
+@given(
+    st.sampled_from(sorted(MIRRORED)), base_rows(), st.sets(st.sampled_from(MAILBOXES), min_size=1)
+)
 def test_an_email_that_turns_up_is_somewhere_and_what_a_device_added_stays(
     found: MailboxId, base: list[RemoteRow], local: set[MailboxId]
 ) -> None:
@@ -164,7 +164,9 @@ def test_an_email_that_turns_up_is_somewhere_and_what_a_device_added_stays(
     assert not lost & merged or merged == now
 
 
-@given(st.sets(st.sampled_from(["\\Seen", "\\FLAGGED", "\\Deleted", "\\Recent", "Work", "$MDNSent"])))
+@given(
+    st.sets(st.sampled_from(["\\Seen", "\\FLAGGED", "\\Deleted", "\\Recent", "Work", "$MDNSent"]))
+)
 def test_flags_become_keywords_and_back(flags: set[str]) -> None:
     keywords = make_keywords(flags)
     assert keywords == make_keywords(make_flag(keyword) for keyword in keywords)

@@ -180,9 +180,7 @@ async def test_a_name_that_is_made_on_both_sides_is_one_mailbox(harness: Open) -
         assert len(h.hold_remote()["Both"]) == 2
 
 
-async def test_a_name_that_cannot_be_is_taken_back_in_the_end(
-    harness: Open, monkeypatch
-) -> None:
+async def test_a_name_that_cannot_be_is_taken_back_in_the_end(harness: Open, monkeypatch) -> None:
     monkeypatch.setattr(limits, "OUTBOX_TRIES_MAX", 1)
     async with harness() as h:
         await start(h)

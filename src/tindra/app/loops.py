@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -75,13 +76,16 @@ class Loops:
         if info.has_timers or SUBMISSION_TOPIC in info.topics:
             self._is_due.set()
 
-    async def _guard(self, where: str, turn: Callable[[], Awaitable[None]]) -> None:
-        """One turn of a loop; what goes wrong in it is reported and the loop goes on."""
+    async def _guard(self, where: str, turn: Callable[[], Awaitable[None]]) -> bool:
+        """One turn of a loop; what goes wrong in it is reported, False comes back after a pause,
+        and the loop goes on."""
         try:
             await turn()
-        except Exception as error:
+        except Exception as error:  # the boundary of a loop turn: others must not suffer
             report(where, error)
             await asyncio.sleep(DUE_POLL_S)
+            return False
+        return True
 
     # -- search index ----------------------------------------------------------------------------
     async def _run_index(self) -> None:
@@ -92,7 +96,8 @@ class Loops:
             while self._fresh:
                 account_id = next(iter(self._fresh))
                 del self._fresh[account_id]
-                await self._guard("index", lambda id=account_id: self._index(id))  # type: ignore[misc]
+                if not await self._guard("index", partial(self._index, account_id)):
+                    self._fresh[account_id] = None
 
     async def _index(self, account_id: AccountId) -> None:
         if await run_index_step(self._services, account_id):
@@ -114,7 +119,7 @@ class Loops:
     async def _do_due(self, group: asyncio.TaskGroup) -> None:
         now_ms = self._services.clock.now_ms()
         for account_id in await self._services.store.list_due(now_ms, DUE_ACCOUNTS_MAX):
-            await self._run_timers(account_id, now_ms)
+            await self._guard("timers", partial(self._run_timers, account_id, now_ms))
             if account_id not in self._submitting:
                 # A slow server of one account must not hold up the others.
                 self._submitting.add(account_id)
@@ -168,4 +173,5 @@ class Loops:
             while self._changed:
                 account_id = next(iter(self._changed))
                 del self._changed[account_id]
-                await self._guard("mirrors", lambda id=account_id: mirrors.match(id))  # type: ignore[misc]
+                if not await self._guard("mirrors", partial(mirrors.match, account_id)):
+                    self._changed[account_id] = None

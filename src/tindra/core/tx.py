@@ -46,6 +46,8 @@ class Tx:
         self.clock: Clock = services.clock
         self._services = services
         self._changes: list[Change] = []
+        self._counts: dict[str, int] = {}
+        """Small objects of a type, counted once; what is destroyed here does not count back."""
         self.batch: dict[str, list[Change]] = {}
         """What the reactions that run now react to, of all types."""
 
@@ -56,9 +58,11 @@ class Tx:
         Raises: SetError tooLarge, overQuota.
         """
         data = _encode_object(obj)
-        held = await self.store.load_objects(type_name, None)
-        if len(held) >= limits.OBJECTS_PER_TYPE_MAX:
-            raise SetError("overQuota", f"there are already {len(held)} of these")
+        if type_name not in self._counts:
+            self._counts[type_name] = len(await self.store.load_objects(type_name, None))
+        if self._counts[type_name] >= limits.OBJECTS_PER_TYPE_MAX:
+            raise SetError("overQuota", f"there are already {self._counts[type_name]} of these")
+        self._counts[type_name] += 1
         id = self.new_id(prefix)
         await self.store.put_object(type_name, id, data)
         self._changes.append(Change(type_name, id, None, obj))

@@ -14,7 +14,7 @@ from tindra.base.limits import MIB
 from tindra.model.mail import SearchDocument
 
 FEED_CHARS_MAX: Final = 64 * MIB
-"""Characters held; beyond it new words are dropped and parsed again later."""
+"""Characters held; beyond it the oldest words are dropped, and parsed again if they are missed."""
 _DOCUMENT_CHARS = 400
 """What holding a document takes beside its body: addresses, a subject, an entry."""
 
@@ -27,12 +27,17 @@ class SearchFeed:
         self._chars = 0
 
     def offer(self, account_id: AccountId, documents: Sequence[SearchDocument]) -> None:
-        """Keep words until they are taken, if there is room."""
+        """Keep words until they are taken; the oldest make room.
+
+        Words that nobody takes (their Email was destroyed before) leave by that door, too.
+        """
         for document in documents:
             key = (account_id, document.doc_id)
-            if self._chars < FEED_CHARS_MAX and key not in self._held:
+            if key not in self._held:
                 self._held[key] = document
                 self._chars += _count_chars(document)
+        while self._chars > FEED_CHARS_MAX:
+            self._chars -= _count_chars(self._held.pop(next(iter(self._held))))
 
     def take(self, account_id: AccountId, doc_ids: Sequence[int]) -> dict[int, SearchDocument]:
         """Hand over what is held of these, and forget it."""

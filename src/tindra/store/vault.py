@@ -150,19 +150,26 @@ def _read_key(path: Path) -> bytes | None:
 
 
 def _create_key(path: Path) -> bytes:
-    """A new master key, durable on return, readable by its owner only."""
+    """A new master key, durable on return, readable by its owner only.
+
+    Written beside its place and linked into it: a crash never leaves half a key there.
+    """
     key = os.urandom(KEY_BYTES)
+    draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, key)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(draft, path)
     except FileExistsError:  # another process was first
         return _read_key(path) or key
     except OSError as error:
         raise KeyMissing(f"the master key file {path} cannot be made: {error}") from error
-    try:
-        os.write(descriptor, key)
-        os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        draft.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

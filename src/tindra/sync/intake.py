@@ -6,8 +6,9 @@ its mailbox. Stored together with the cursor, so that a crash repeats at most on
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +24,8 @@ from tindra.sync.apply import Fetched, apply_messages
 from tindra.sync.cursor import RemoteCursor, put_cursor
 from tindra.sync.ports import RemoteMessage
 
+STAGED_AT_ONCE_MAX: Final = 16
+"""Messages on their way to the blob store at a time."""
 Report = Callable[[str, BaseException], str]
 """Tells the operator of something unexpected; gives an id to quote."""
 
@@ -31,6 +34,16 @@ class _Parsed(NamedTuple):
     arrival: Arrival
     canonical_id: str | None
     """The blob id that it would have with plain CRLF line ends; None: not asked for."""
+
+
+class _Batch(NamedTuple):
+    """What is ready to be stored."""
+
+    mailbox_id: str
+    messages: Sequence[RemoteMessage]
+    fetched: Sequence[Fetched]
+    problem: Exception | None = None
+    """What went wrong before: the batch is to be halved."""
 
 
 def canonicalise(raw: bytes) -> bytes:
@@ -60,6 +73,7 @@ class Intake:
         self._on_stored = on_stored
         self._report = report
         self._expected: dict[str, dict[str, EmailId]] = {}
+        self._waiting: _Batch | None = None
 
     def expect(self, mailbox_id: str, raw: bytes, email_id: EmailId) -> None:
         """This Email is being, or was, put into a mailbox: it may come back with other line ends,
@@ -72,56 +86,80 @@ class Intake:
         self._expected.clear()
 
     async def store(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
-        """Store one batch. Raises: StoreError."""
+        """Take one batch; it is stored while the next one is prepared, or by `flush`.
+
+        Raises: StoreError.
+        """
         giants = [m.uid for m in messages if m.raw is None]
         if giants:
             await self.park(mailbox_id, giants)
-        await self._store_whole(mailbox_id, [m for m in messages if m.raw is not None])
+        whole = [m for m in messages if m.raw is not None]
+        batch, _ = await asyncio.gather(self._prepare(mailbox_id, whole), self.flush())
+        self._waiting = batch
 
-    async def _store_whole(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
-        if not messages:
+    async def flush(self) -> None:
+        """Store what was taken and is not stored yet. Raises: StoreError."""
+        batch, self._waiting = self._waiting, None
+        if batch is None or not batch.messages:
             return
         try:
-            await self._store_batch(mailbox_id, messages)
+            if batch.problem is not None:
+                raise batch.problem
+            await self._commit(batch)
         except StoreError:
             raise
         except Exception as error:  # a boundary: one hostile message must not stop a mailbox
-            if len(messages) == 1:
-                self._report("mirror message", error)
-                await self.park(mailbox_id, [messages[0].uid])
-                return
-            middle = len(messages) // 2
-            await self._store_whole(mailbox_id, messages[:middle])
-            await self._store_whole(mailbox_id, messages[middle:])
+            await self._store_halves(batch, error)
 
-    async def _store_batch(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> None:
+    async def _store_halves(self, batch: _Batch, error: Exception) -> None:
+        if len(batch.messages) == 1:
+            self._report("mirror message", error)
+            await self.park(batch.mailbox_id, [batch.messages[0].uid])
+            return
+        middle = len(batch.messages) // 2
+        for half in (batch.messages[:middle], batch.messages[middle:]):
+            self._waiting = await self._prepare(batch.mailbox_id, half)
+            await self.flush()
+
+    async def _prepare(self, mailbox_id: str, messages: Sequence[RemoteMessage]) -> _Batch:
+        """Everything that can be done before the transaction. Raises: StoreError."""
         expected = self._expected.get(mailbox_id, {})
         raws = [m.raw or b"" for m in messages]
-        parsed = await self._services.offload.run(_parse_batch, raws, bool(expected))
+        try:
+            parsed = await self._services.offload.run(_parse_batch, raws, bool(expected))
+        except Exception as error:  # the same boundary
+            return _Batch(mailbox_id, messages, [], error)
+        blobs = await self._stage(raws)
         fetched = [
-            Fetched(
-                message,
-                item.arrival,
-                await self._stage(item.arrival, raw),
-                expected.get(item.canonical_id or ""),
-            )
-            for message, raw, item in zip(messages, raws, parsed, strict=True)
+            Fetched(message, item.arrival, blob, expected.get(item.canonical_id or ""))
+            for message, item, blob in zip(messages, parsed, blobs, strict=True)
         ]
+        return _Batch(mailbox_id, messages, fetched)
+
+    async def _stage(self, raws: Sequence[bytes]) -> list[BlobRow]:
+        """Several at a time: each large one waits for the disk."""
+        staged: list[BlobRow] = []
+        for start in range(0, len(raws), STAGED_AT_ONCE_MAX):
+            part = raws[start : start + STAGED_AT_ONCE_MAX]
+            staged += await asyncio.gather(
+                *(self._services.blobs.stage(self._account_id, raw) for raw in part)
+            )
+        return staged
+
+    async def _commit(self, batch: _Batch) -> None:
+        mailbox_id = batch.mailbox_id
 
         async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
             cursor = self._cursors[mailbox_id]
             mirrored = self._cursors.keys()
-            return await apply_messages(tx, MailboxId(mailbox_id), fetched, cursor, mirrored)
+            return await apply_messages(tx, MailboxId(mailbox_id), batch.fetched, cursor, mirrored)
 
         made, _ = await transact(
             self._services, self._account_id, "mirror-messages", write, "provider"
         )
         rows = [row for row, _ in made]
         offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
-        await self._on_stored(mailbox_id, len(messages))
-
-    async def _stage(self, arrival: Arrival, raw: bytes) -> BlobRow:
-        return await self._services.blobs.stage(self._account_id, raw)
+        await self._on_stored(mailbox_id, len(batch.messages))
 
     async def park(self, mailbox_id: str, uids: Sequence[int]) -> None:
         """Leave messages out for good; how many there are is shown."""

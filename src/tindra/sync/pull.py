@@ -8,7 +8,7 @@ snapshot taken before the fetch, and moves on only when everything it told of wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +23,7 @@ from tindra.sync.cursor import RemoteCursor
 from tindra.sync.intake import Intake
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import BRAKE_MESSAGES_MIN, decide_vanished
-from tindra.sync.ports import Known, MailSession, Rejected, RemoteMessage, Selected
+from tindra.sync.ports import Known, MailSession, Rejected, RemoteMessage, Selected, Transient
 
 ALL_UIDS: Final = [(1, 2**32 - 1)]
 FIRST_BATCH_MESSAGES: Final = 40
@@ -302,27 +302,19 @@ class Puller:
     ) -> list[int]:
         """Fetch and store messages in the order given; gives those that were not even asked for,
         because something else called."""
-        batch: list[RemoteMessage] = []
-        size = 0
         got: set[int] = set()
-        limit = FIRST_BATCH_MESSAGES
         stream = self._session.fetch_messages(uids, WINDOW_BYTES)
         try:
-            async for message in stream:
-                batch.append(message)
-                size += len(message.raw or b"")
-                if len(batch) < limit and size < limits.SYNC_BATCH_BYTES_MAX:
-                    continue
+            async for batch in _gather_batches(stream):
                 got.update(m.uid for m in batch)
                 await self.intake.store(mailbox_id, batch)
-                batch, size, limit = [], 0, limits.SYNC_BATCH_MESSAGES_MAX
                 if is_called is not None and is_called():
                     return [uid for uid in uids if uid not in got]
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
-        got.update(m.uid for m in batch)
-        await self.intake.store(mailbox_id, batch)
+            # What has come is kept, whatever ended the stream.
+            await self.intake.flush()
         await self._note_misses(mailbox_id, uids, got)
         return []
 
@@ -365,6 +357,27 @@ class Puller:
                 await apply_vanished(tx, MailboxId(mailbox_id), part)
 
             await transact(self._services, self._account_id, "mirror-gone", write, "provider")
+
+
+async def _gather_batches(
+    stream: AsyncIterator[RemoteMessage],
+) -> AsyncIterator[list[RemoteMessage]]:
+    """Messages in batches for one commit each; also what came before the stream broke."""
+    batch: list[RemoteMessage] = []
+    size, limit = 0, FIRST_BATCH_MESSAGES
+    try:
+        async for message in stream:
+            batch.append(message)
+            size += len(message.raw or b"")
+            if len(batch) >= limit or size >= limits.SYNC_BATCH_BYTES_MAX:
+                yield batch
+                batch, size, limit = [], 0, limits.SYNC_BATCH_MESSAGES_MAX
+    except Transient:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _choose_flags(

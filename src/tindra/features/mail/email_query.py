@@ -198,6 +198,18 @@ def _sees_thread(query: EmailQuery) -> bool:
     )
 
 
+def _is_quick(query: EmailQuery) -> bool:
+    """Whether the first ids come straight from an index in their order: a bare Mailbox, or bare
+    words, newest first. Anything else may look at every Email, so it leaves the loop."""
+    filter = query.filter
+    if query.sort not in ((), (EmailSort("receivedAt", is_ascending=False),)):
+        return False
+    return isinstance(filter, EmailCondition) and filter in (
+        EmailCondition(in_mailbox=filter.in_mailbox),
+        EmailCondition(text=filter.text),
+    )
+
+
 class EmailQueryPlan:
     """One checked Email query."""
 
@@ -207,9 +219,7 @@ class EmailQueryPlan:
         self._has_header = query.filter is not None and _asks_header(query.filter)
         # The index follows at its own pace, so what it adds later is no change of an Email.
         self.can_calculate_changes = not self._has_text
-        self._is_simple = isinstance(query.filter, EmailCondition) and query.filter == (
-            EmailCondition(in_mailbox=query.filter.in_mailbox)
-        )
+        self._is_quick = _is_quick(query)
 
     async def list_ids(
         self, context: CallContext, account_id: AccountId, window: QueryWindow
@@ -219,7 +229,8 @@ class EmailQueryPlan:
         if self._has_text and not await run_index_catch_up(context.services, account_id):
             # The index goes on without any change of an Email: this answer has no equal.
             suffix = f"-{context.services.clock.now_ms()}"
-        is_long = window.stop is None or not (self._is_simple or self._has_text)
+        is_short = window.stop is not None and window.stop <= QUICK_IDS_MAX
+        is_long = window.has_total or not (is_short and self._is_quick)
         scan = _HeaderScan(context.services, account_id) if self._has_header else None
         for _ in range(READS_MAX):
             query, scanned = self._query, None
