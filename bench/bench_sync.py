@@ -1,7 +1,7 @@
 """How fast the first sync of a mailbox is, from Dovecot to a live account, and what it costs.
 
-Run: `python -m bench.bench_sync [messages]`. The mailbox comes from a generator that is not part of
-this repository (`TINDRA_BENCH_MAIL`, or `../shared/bench/mkmail.py`). Everything of a running server
+Run: `python -m bench.bench_sync [messages]`. The mailbox comes from a generator that is no part of
+the repository (`TINDRA_BENCH_MAIL`, or `../shared/bench/mkmail.py`). Everything of a running server
 but HTTP is at work: mirror, search index, change log, blobs, on a real folder. CPU is that of this
 process; Dovecot has its own. Then the same mailbox is looked at again, with nothing to do.
 """
@@ -61,7 +61,8 @@ async def wait_until_live(installation: Installation, account_id: AccountId) -> 
 
 async def wait_until_indexed(installation: Installation, account_id: AccountId) -> None:
     """Until the search index knows every Email."""
-    while await installation.services.search.list_unindexed(account_id, 1):
+    search = installation.services.search
+    while await search.list_unindexed(account_id, 1):  # noqa: ASYNC110 nobody tells of it
         await asyncio.sleep(0.02)
 
 

@@ -32,8 +32,8 @@ class CrashPlan:
     def disarm(self) -> None:
         self._at = None
 
-    @property
     def has_struck(self) -> bool:
+        """Whether the mirror was killed."""
         return self._at is not None and self.passed > self._at
 
     async def pass_point(self, name: str) -> None:

@@ -78,7 +78,7 @@ class PatientDevice(Device):
 
 
 def _referring(name: str, path: str) -> dict[str, Any]:
-    wanted = world_module._wanted(name)  # noqa: SLF001 the World's own choice of properties
+    wanted = world_module._wanted(name)
     return wanted | {"#ids": {"resultOf": "0", "name": f"{name}/changes", "path": path}}
 
 
@@ -143,8 +143,9 @@ class Harness:
             self._task.cancel()
             await asyncio.wait([self._task])
             task, self._task = self._task, None
-            if not task.cancelled() and task.exception() is not None:
-                self.unexpected.append(task.exception())  # type: ignore[arg-type] it is not None
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self.unexpected.append(error)
 
     def kill(self) -> None:
         """End mirroring without waiting for the end of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ STEPS = 30
 FOLDERS = ("INBOX", "Archive", "Drafts", "Junk", "Trash", "Own", "Own/Inner")
 FLAGS = ("\\Seen", "\\Flagged", "\\Answered", "work")
 KEYWORDS = ("$seen", "$flagged", "$answered", "work")
-SERVERS = [
+SERVERS: list[dict[str, Any]] = [
     {}, {"no_qresync": True}, {"no_condstore": True}, {"no_move": True, "no_uidplus": True},
 ]  # fmt: skip
 
@@ -147,9 +148,8 @@ async def _converge(harness: Open, seed: int) -> None:
         try:
             await program.run()
             await h.settle()
-        except BaseException:
-            print(f"seed {seed}: {program.done}")
-            raise
+        except AssertionError as error:
+            raise AssertionError(f"after {program.done}") from error
         await h.stop()
         before = await h.world.load_all()
         modseqs = {name: f.highestmodseq for name, f in h.demo.store.folders.items()}

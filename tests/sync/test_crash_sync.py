@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from tindra.app.demo.faults import Faults
 
 PACE = msgspec.structs.replace(FAST, poll_ms=100, ghost_ms=100)
 POINTS_MAX = 400
-SERVERS = {
+SERVERS: dict[str, dict[str, Any]] = {
     "a modern server": {},
     "a server without MOVE and UIDPLUS": {"no_move": True, "no_uidplus": True},
     "a server with nothing": {
@@ -56,7 +58,7 @@ async def run_story(folder: Path, faults: Faults, at: int | None) -> tuple[Count
     """The story with a crash at one point; what the provider has in the end, and the point."""
     plan = CrashPlan()
     async with open_harness(
-        "memory", folder, pace=PACE, faults=faults, wrap=lambda s: add_points(s, plan)
+        "memory", folder, pace=PACE, faults=faults, wrap=partial(add_points, plan=plan)
     ) as h:
         h.imap = CrashingProvider(h.imap, plan)
         for number in range(10):
@@ -73,8 +75,8 @@ async def run_story(folder: Path, faults: Faults, at: int | None) -> tuple[Count
         if at is not None:
             plan.arm(at, h.kill)
             h.start()
-            await h.wait_for_end(lambda: plan.has_struck)
-            point = plan.last if plan.has_struck else None
+            await h.wait_for_end(plan.has_struck)
+            point = plan.last if plan.has_struck() else None
             plan.disarm()
             await h.stop()
         h.start()
@@ -112,16 +114,15 @@ async def test_a_crash_at_some_points_ends_the_same(tmp_path: Path, name: str) -
 async def test_a_crash_in_the_first_sync_repeats_no_email(tmp_path: Path) -> None:
     for at in range(0, 60, 5):
         plan = CrashPlan()
-        async with open_harness(
-            "memory", tmp_path, pace=PACE, wrap=lambda s, plan=plan: add_points(s, plan)
-        ) as h:
+        wrap = partial(add_points, plan=plan)
+        async with open_harness("memory", tmp_path, pace=PACE, wrap=wrap) as h:
             h.imap = CrashingProvider(h.imap, plan)
             for number in range(120):
                 h.deliver(number, "INBOX" if number % 2 else "Archive")
             plan.arm(at + 4, h.kill)  # the first four points make the Connection
             try:
                 await h.connect()
-                await h.wait_for_end(lambda: plan.has_struck)
+                await h.wait_for_end(plan.has_struck)
             finally:
                 plan.disarm()
             await h.stop()

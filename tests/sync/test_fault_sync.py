@@ -20,6 +20,7 @@ from tindra.features.connect import (
     update_endpoints,
     update_password,
 )
+from tindra.features.mail.ingest import parse_arrival
 from tindra.model.blob import make_blob_id
 
 HARMLESS: dict[str, dict[str, Any]] = {
@@ -423,17 +424,15 @@ async def test_an_act_that_breaks_every_session_does_not_stop_new_mail(harness: 
 async def test_one_message_that_breaks_something_is_left_out_alone(
     harness: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tindra.sync import intake
-
     poison = make_mail(13)
-    parse = intake.parse_arrival
+    parse = parse_arrival
 
     def parse_or_break(raw: bytes, blob_id: str) -> Any:
         if raw == poison:
             raise RuntimeError("a bug of ours")
         return parse(raw, blob_id)
 
-    monkeypatch.setattr(intake, "parse_arrival", parse_or_break)
+    monkeypatch.setattr("tindra.sync.intake.parse_arrival", parse_or_break)
     async with harness() as h:
         h.is_error_expected = True
         for number in range(30):

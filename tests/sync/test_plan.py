@@ -79,9 +79,10 @@ def carry_out(plan: PushPlan, base: list[RemoteRow], local: EmailRow | None) -> 
             del rows[source]
         if place.mailbox_id is not None:
             next_uid += 1
-            keywords = moved.keywords if moved is not None else (local.keywords if local else ())
+            own = local.keywords if local is not None else ()
+            kept = moved.keywords if moved is not None else own
             id = MailboxId(place.mailbox_id)
-            rows[id, next_uid] = RemoteRow(id, next_uid, EmailId(EMAIL_ID), keywords)
+            rows[id, next_uid] = RemoteRow(id, next_uid, EmailId(EMAIL_ID), kept)
     return list(rows.values())
 
 

@@ -9,6 +9,7 @@ snapshot taken before the fetch, and moves on only when everything it told of wa
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -305,11 +306,12 @@ class Puller:
         got: set[int] = set()
         stream = self._session.fetch_messages(uids, WINDOW_BYTES)
         try:
-            async for batch in _gather_batches(stream):
-                got.update(m.uid for m in batch)
-                await self.intake.store(mailbox_id, batch)
-                if is_called is not None and is_called():
-                    return [uid for uid in uids if uid not in got]
+            async with aclosing(_gather_batches(stream)) as batches:
+                async for batch in batches:
+                    got.update(m.uid for m in batch)
+                    await self.intake.store(mailbox_id, batch)
+                    if is_called is not None and is_called():
+                        return [uid for uid in uids if uid not in got]
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
@@ -361,7 +363,7 @@ class Puller:
 
 async def _gather_batches(
     stream: AsyncIterator[RemoteMessage],
-) -> AsyncIterator[list[RemoteMessage]]:
+) -> AsyncGenerator[list[RemoteMessage], None]:
     """Messages in batches for one commit each; also what came before the stream broke."""
     batch: list[RemoteMessage] = []
     size, limit = 0, FIRST_BATCH_MESSAGES

@@ -34,6 +34,8 @@ from tindra.wire.jmap.date import parse_utc_date
 from tindra.wire.mime.header import as_text
 from tindra.wire.mime.parse import list_headers, parse_message
 
+QUICK_IDS_MAX: Final = 500
+"""Ids that a quick query may give on the loop: about a millisecond."""
 HEADER_SCAN_EMAILS_MAX: Final = 20_000
 """Messages that one `header` condition may make us look at; narrow the filter otherwise."""
 _SCAN_STEP = 200
