@@ -43,6 +43,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(description="Where large messages go: a folder, or an s3:, gs: or az: URL"),
     ] = ""
+    cors_origins: Annotated[
+        list[str],
+        msgspec.Meta(description="Web origins whose pages may use the API; * for any"),
+    ] = ["*"]
+    metrics_token: Annotated[
+        str,
+        msgspec.Meta(description="Bearer token that opens /metrics to other machines"),
+    ] = ""
     log_format: Annotated[
         Literal["text", "json"], msgspec.Meta(description="How log lines look")
     ] = "text"
@@ -106,7 +114,9 @@ def _read_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
         if text is None:
             continue
         value: Any = text
-        if isinstance(field.default, bool):
+        if field.name == "cors_origins":
+            value = [origin.strip() for origin in text.split(",") if origin.strip()]
+        elif isinstance(field.default, bool):
             value = _SWITCHES.get(text.lower(), text)
         elif isinstance(field.default, int) and text.isascii() and text.isdigit():
             value = int(text)

@@ -120,6 +120,8 @@ def make_server(installation: Installation) -> Server:
             base_url=settings.base_url.rstrip("/") or None,
             trust_proxy=settings.trust_proxy,
             static_dir=STATIC_DIR if (STATIC_DIR / "index.html").exists() else None,
+            cors_origins=tuple(settings.cors_origins),
+            metrics_token=settings.metrics_token or None,
             report=report,
         ),
     )
