@@ -44,9 +44,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(description="Where large messages go: a folder, or an s3:, gs: or az: URL"),
     ] = ""
     cors_origins: Annotated[
-        list[str],
+        tuple[str, ...],
         msgspec.Meta(description="Web origins whose pages may use the API; * for any"),
-    ] = ["*"]
+    ] = ("*",)
     metrics_token: Annotated[
         str,
         msgspec.Meta(description="Bearer token that opens /metrics to other machines"),

@@ -103,7 +103,10 @@ def _open_objects(settings: Settings) -> obstore.store.ObjectStore:
     if "://" not in settings.blobs:
         folder = Path(settings.blobs).expanduser() if settings.blobs else None
         path = folder or settings.data_path / "blobs"
-        return obstore.store.LocalStore(path, mkdir=True)
+        try:
+            return obstore.store.LocalStore(path, mkdir=True)
+        except (BaseError, OSError) as error:
+            raise SettingsError(f"the blob folder {path} cannot be made: {error}") from None
     try:
         return obstore.store.from_url(settings.blobs)
     except (BaseError, ValueError) as error:
@@ -120,7 +123,7 @@ def make_server(installation: Installation) -> Server:
             base_url=settings.base_url.rstrip("/") or None,
             trust_proxy=settings.trust_proxy,
             static_dir=STATIC_DIR if (STATIC_DIR / "index.html").exists() else None,
-            cors_origins=tuple(settings.cors_origins),
+            cors_origins=settings.cors_origins,
             metrics_token=settings.metrics_token or None,
             report=report,
         ),

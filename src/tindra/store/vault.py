@@ -30,7 +30,7 @@ _FORMAT: Final = b"\x01"
 class SecretRows(Protocol):
     """Where sealed octets are kept; implemented by the stores."""
 
-    async def has_sealed(self) -> bool: ...
+    async def find_data_key(self) -> tuple[AccountId, bytes] | None: ...
 
     async def load_data_key(self, account_id: AccountId) -> bytes | None: ...
 
@@ -65,9 +65,14 @@ class Vault:
     async def start(self) -> None:
         """Read the master key now; at the very first start make it.
 
-        Raises: KeyMissing when the database has sealed secrets and the file is not there.
+        Raises: KeyMissing when the database has sealed secrets and the file is not there, or is
+            not the one that sealed them.
         """
-        await self._load_master()
+        master = await self._load_master()
+        found = await self._rows.find_data_key()
+        if found is not None:
+            account_id, sealed = found
+            _open(master, sealed, _place(account_id, _DATA_KEY))
 
     async def put_secret(self, account_id: AccountId, name: str, secret: str) -> None:
         """Seal and keep a secret. Raises: KeyMissing; StoreError for an unknown account."""
@@ -105,7 +110,7 @@ class Vault:
         if self._master is None:
             key = _read_key(self._key_path)
             if key is None:
-                if await self._rows.has_sealed():
+                if await self._rows.find_data_key() is not None:
                     raise KeyMissing(
                         f"the database has sealed secrets, but the master key file"
                         f" {self._key_path} is missing: restore it from its backup"

@@ -16,9 +16,9 @@ class MemorySecretRows:
         self._keys: dict[AccountId, bytes] = {}
         self._sealed: dict[tuple[AccountId, str], bytes] = {}
 
-    async def has_sealed(self) -> bool:
-        """Whether any account has a data key."""
-        return bool(self._keys)
+    async def find_data_key(self) -> tuple[AccountId, bytes] | None:
+        """The sealed data key of some account; None while nothing was sealed."""
+        return next(iter(self._keys.items()), None)
 
     async def load_data_key(self, account_id: AccountId) -> bytes | None:
         """The account's sealed data key."""

@@ -14,15 +14,15 @@ class SqliteSecretRows:
     def __init__(self, store: StoreAccess) -> None:
         self._store = store
 
-    async def has_sealed(self) -> bool:
-        """Whether any account has a data key."""
+    async def find_data_key(self) -> tuple[AccountId, bytes] | None:
+        """The sealed data key of some account; None while nothing was sealed."""
 
-        def run(conn: StoreConnection) -> bool:
-            found = conn.execute(
-                "-- every account: is a master key needed at all\n"
-                "SELECT 1 FROM account WHERE data_key IS NOT NULL LIMIT 1"
-            ).get
-            return found is not None
+        def run(conn: StoreConnection) -> tuple[AccountId, bytes] | None:
+            row: tuple[AccountId, bytes] | None = conn.execute(
+                "-- every account: is a master key needed, and is it this one\n"
+                "SELECT account_id, data_key FROM account WHERE data_key IS NOT NULL LIMIT 1"
+            ).fetchone()  # type: ignore[assignment]
+            return row
 
         return await self._store.run_read(run)
 
