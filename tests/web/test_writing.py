@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.web.conftest import LOGIN, Demo, keep_screenshot, sign_in
 
@@ -106,8 +106,8 @@ def test_a_file_goes_along(page: Page, demo: Demo) -> None:
     sign_in(page)
     subject = f"Enclosed {uuid.uuid4().hex[:8]}"
     panel = write(page, subject, "See the file.")
-    file = {"name": "Tideräkning.txt", "mimeType": "text/plain", "buffer": b"high 12:04"}
-    panel.locator("input[type=file]").set_input_files([file])  # type: ignore[list-item]
+    file = FilePayload(name="Tideräkning.txt", mimeType="text/plain", buffer=b"high 12:04")
+    panel.locator("input[type=file]").set_input_files([file])
     expect(panel.get_by_text("10 bytes")).to_be_visible()
     expect(panel.get_by_text("Draft saved")).to_be_visible()
     [draft] = find_by_subject(demo, subject)

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tindra.base.ids import AccountId, EmailId, MailboxId
+from tindra.base import limits
+from tindra.base.ids import AccountId, BlobId, EmailId, MailboxId
 from tindra.core.errors import StoreError
 from tindra.core.ports import BlobRow
 from tindra.core.services import Services
@@ -129,22 +130,27 @@ class Intake:
             parsed = await self._services.offload.run(_parse_batch, raws, bool(expected))
         except Exception as error:  # the same boundary
             return _Batch(mailbox_id, messages, [], error)
-        blobs = await self._stage(raws)
+        blobs = await self._stage(raws, [item.arrival.blob_id for item in parsed])
         fetched = [
             Fetched(message, item.arrival, blob, expected.get(item.canonical_id or ""))
             for message, item, blob in zip(messages, parsed, blobs, strict=True)
         ]
         return _Batch(mailbox_id, messages, fetched)
 
-    async def _stage(self, raws: Sequence[bytes]) -> list[BlobRow]:
-        """Several at a time: each large one waits for the disk."""
-        staged: list[BlobRow] = []
-        for start in range(0, len(raws), STAGED_AT_ONCE_MAX):
-            part = raws[start : start + STAGED_AT_ONCE_MAX]
-            staged += await asyncio.gather(
-                *(self._services.blobs.stage(self._account_id, raw) for raw in part)
+    async def _stage(self, raws: Sequence[bytes], ids: Sequence[BlobId]) -> list[BlobRow]:
+        """Small messages go into the database, and are hashed already; each large one waits for
+        the disk, several at a time."""
+        now_ms = self._services.clock.now_ms()
+        rows = [BlobRow(id, len(raw), raw, now_ms) for id, raw in zip(ids, raws, strict=True)]
+        large = [n for n, raw in enumerate(raws) if len(raw) > limits.BLOB_INLINE_BYTES_MAX]
+        for start in range(0, len(large), STAGED_AT_ONCE_MAX):
+            part = large[start : start + STAGED_AT_ONCE_MAX]
+            staged = await asyncio.gather(
+                *(self._services.blobs.stage(self._account_id, raws[n]) for n in part)
             )
-        return staged
+            for n, row in zip(part, staged, strict=True):
+                rows[n] = row
+        return rows
 
     async def _commit(self, batch: _Batch) -> None:
         mailbox_id = batch.mailbox_id

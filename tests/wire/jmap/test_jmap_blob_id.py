@@ -31,8 +31,8 @@ def test_an_encoding_that_nobody_can_undo_is_taken_as_none_at_all() -> None:
     "text",
     [
         "", "b", "b_0_10", "b_0_10_", "b_0_10_gzip", "_0_10_base64", "b_10_0_base64",
-        "b_00_10_7bit", "b_0_0x10_7bit", "b_0_-1_7bit", "b_0_G_7bit", "b_0_A_7bit", "b__1_7bit", "b_0_١_7bit",
-        "b_0_10_BASE64", "b 0_10_7bit_0_1_7bit", "b_0_12345678901_7bit", "é_0_1_7bit",
+        "b_00_10_7bit", "b_0_0x10_7bit", "b_0_-1_7bit", "b_0_G_7bit", "b_0_A_7bit", "b__1_7bit",
+        "b_0_١_7bit", "b_0_10_BASE64", "b 0_10_7bit_0_1_7bit", "b_0_12345678901_7bit", "é_0_1_7bit",
     ],
 )  # fmt: skip
 def test_what_was_never_ours_is_no_part(text: str) -> None:

@@ -37,6 +37,14 @@ def _refuse(body: bytes) -> RequestSyntaxError:
     return caught.value
 
 
+def _try(body: bytes) -> Request | str:
+    """The request, or the kind of the error."""
+    try:
+        return parse_request(body)
+    except RequestSyntaxError as error:
+        return error.kind
+
+
 def test_a_request_is_capabilities_and_calls_in_order() -> None:
     body = _body(using=["a", "b"], methodCalls=[["Foo/get", {"x": 1}, "0"], ["Bar/set", {}, "1"]])
     found = parse_request(body)
@@ -208,11 +216,8 @@ def _time(body: bytes) -> float:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_request_or_a_named_error(body: bytes) -> None:
-    try:
-        assert isinstance(parse_request(body), Request)
-    except RequestSyntaxError as error:
-        assert error.kind in ("notJSON", "notRequest")
-        assert error.detail
+    found = _try(body)
+    assert isinstance(found, Request) or found in ("notJSON", "notRequest")
 
 
 @given(st.text(st.sampled_from('{}[]",:\\ua1e.-0 \n'), max_size=60))
@@ -234,13 +239,12 @@ def test_every_json_value_comes_through_as_it_is(value: Any) -> None:
 def test_any_json_in_the_envelope_gives_a_request_or_not_request(
     using: Any, calls: Any, created: Any, more: Any
 ) -> None:
-    try:
-        found = parse_request(_body(using=using, methodCalls=calls, createdIds=created, more=more))
-    except RequestSyntaxError as error:
-        assert error.kind == "notRequest"
-    else:
+    found = _try(_body(using=using, methodCalls=calls, createdIds=created, more=more))
+    if isinstance(found, Request):
         assert all(isinstance(uri, str) for uri in found.using)
         assert all(isinstance(call.arguments, dict) for call in found.calls)
+    else:
+        assert found == "notRequest"
 
 
 @given(st.dictionaries(st.text("abc", max_size=2), st.integers(), max_size=4), st.data())
@@ -250,6 +254,6 @@ def test_a_doubled_member_is_found_wherever_it_stands(
     pairs = list(members.items())
     if pairs:
         pairs.insert(data.draw(st.integers(0, len(pairs))), data.draw(st.sampled_from(pairs)))
-        text = "{%s}" % ",".join(f"{json.dumps(k)}:{v}" for k, v in pairs)
+        text = ",".join(f"{json.dumps(name)}:{value}" for name, value in pairs)
         with pytest.raises(RequestSyntaxError, match="twice"):
-            parse_json(f"[{{}},{text}]".encode())
+            parse_json(f"[{{}},{{{text}}}]".encode())

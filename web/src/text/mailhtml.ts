@@ -140,7 +140,7 @@ export interface FrameTheme {
 
 /** A whole document around sanitised HTML. `remote` lets images of other hosts in. */
 export function frameDocument(html: string, theme: FrameTheme, remote: boolean): string {
-  const images = remote ? 'data: https: http:' : 'data: https:';
+  const images = remote ? 'data: https: http:' : 'data:';
   const policy = `default-src 'none'; img-src ${images}; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'`;
   return `<!doctype html><html><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${policy}"><meta name="referrer" content="no-referrer"><meta name="viewport" content="width=device-width"><style>${frameStyle(theme)}</style></head><body>${html}</body></html>`;
 }

@@ -131,7 +131,7 @@ def sanitise_html(
     clean = cleaner.clean(_body_as_div(html))
     blocked = rules.blocked
     for _ in range(_ROUNDS_MAX):
-        if has_endless_text(clean):  # ">" and others become references only here
+        if has_endless_text(clean):  # what stood between pieces of text may be gone
             break
         again = cleaner.clean(clean)
         if again == clean:
