@@ -13,15 +13,26 @@ _WORDS = (
     "header:Subject:asText", "header:From:asDate", "bodyStructure", "receivedAt", "keywords/$seen",
     "mailboxIds", "name", "parentId",
 )  # fmt: skip
-_NAMES = (
-    "operator", "conditions", "property", "isAscending", "collation", "keyword", "id", "name",
-    "role", "parentId", "sortOrder", "isSubscribed", "inMailbox", "inMailboxOtherThan", "before",
-    "after", "minSize", "maxSize", "hasKeyword", "notKeyword", "allInThreadHaveKeyword", "text",
-    "from", "header", "hasAttachment", "hasAnyRole", "mailboxIds", "keywords", "receivedAt",
-    "blobId", "subject", "bodyValues", "textBody", "bodyStructure", "emailId", "identityId",
-    "envelope", "mailFrom", "rcptTo", "email", "partId", "type", "value", "undoStatus", "emailIds",
-    "attachments", "htmlSignature", "replyTo", "header:X-A", "keywords/$seen", "mailboxIds/x",
-)  # fmt: skip
+NAMES = {
+    "Mailbox": "id name parentId role sortOrder isSubscribed myRights totalEmails hasAnyRole"
+    " myRights/mayDelete name/x",
+    "Email": "mailboxIds keywords receivedAt sentAt blobId bodyValues textBody htmlBody attachments"
+    " bodyStructure subject from to replyTo messageId header:X-A header:X-A:asDate:all headers"
+    " keywords/$seen mailboxIds/x inMailbox inMailboxOtherThan before after minSize maxSize"
+    " hasKeyword notKeyword allInThreadHaveKeyword someInThreadHaveKeyword noneInThreadHaveKeyword"
+    " hasAttachment text cc bcc body header id preview safeHtml",
+    "Thread": "id emailIds",
+    "SearchSnippet": "text subject body from header inMailbox operator conditions",
+    "Identity": "id email name replyTo bcc textSignature htmlSignature mayDelete replyTo/0",
+    "EmailSubmission": "id emailId identityId envelope undoStatus sendAt threadId deliveryStatus"
+    " identityIds emailIds threadIds before after envelope/mailFrom",
+    "Connection": "id name address imap smtp phase lastError",
+}
+"""Type -> names of properties and filters that mean something to it."""
+_MEMBERS = (
+    "operator conditions property isAscending collation keyword name email mailFrom rcptTo"
+    " parameters partId blobId type value charset disposition cid subParts $seen inbox"
+).split()
 
 
 def any_json(ids: list[str]) -> st.SearchStrategy[Any]:
@@ -36,7 +47,7 @@ def any_json(ids: list[str]) -> st.SearchStrategy[Any]:
         st.sampled_from(_WORDS),
         st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
     )
-    names = st.one_of(st.sampled_from(_NAMES), st.sampled_from(ids), st.sampled_from(_WORDS))
+    names = st.one_of(st.sampled_from(_MEMBERS), st.sampled_from(ids), st.sampled_from(_WORDS))
     return st.recursive(
         plain,
         lambda inner: st.one_of(

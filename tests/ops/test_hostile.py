@@ -44,9 +44,9 @@ def test_brackets_and_quotes_inside_a_text_are_no_values() -> None:
 @pytest.mark.parametrize("unit", ["&", "<", ">", "&amp;", "&#", "<&", "\u00a0", "&<!---->"])
 def test_html_made_of_nothing_but_references_is_shown_in_linear_time(unit: str) -> None:
     started_s = time.monotonic()
-    safe = sanitise_html("<p>" + unit * 400_000, cid_url=lambda _: None)
+    safe = sanitise_html("<p>" + unit * (400_000 // len(unit)), cid_url=lambda _: None)
     assert time.monotonic() - started_s < SECONDS_MAX
-    assert "<p>" not in safe.html or not safe.is_text
+    assert safe.is_text
 
 
 def test_many_references_in_many_paragraphs_stay_html() -> None:
@@ -75,6 +75,6 @@ async def test_a_wrong_master_key_ends_the_start_and_not_each_mirror(tmp_path: P
 
 async def test_a_blob_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "blobs").write_text("a file where a folder should be")
-    with pytest.raises(SettingsError, match="the blob folder .* cannot be made"):
+    with pytest.raises(SettingsError, match=r"the blob folder .* cannot be made"):
         async with open_installation(Settings(data=str(tmp_path))):
             pass

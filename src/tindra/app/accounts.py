@@ -6,17 +6,33 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from tindra.app.config import Settings
-from tindra.app.people import NewMailbox, add_mail_account, add_token, add_user, find_user
+from tindra.app.config import Settings, SettingsError
+from tindra.app.people import (
+    NewMailbox,
+    add_mail_account,
+    add_token,
+    add_user,
+    check_address,
+    check_not_connected,
+    find_user,
+)
 from tindra.app.serve import hold_lock, running_loops
 from tindra.app.wiring import Installation, open_installation
 from tindra.base.ids import AccountId
 from tindra.core.services import Services
-from tindra.features.connect import load_connections
+from tindra.features.connect import (
+    Endpoint,
+    load_connections,
+    start_connection,
+    stop_connection,
+    update_password,
+)
 from tindra.sync.ports import Rejected
 from tindra.sync.route import make_settings
 
@@ -36,8 +52,8 @@ async def run_user_add(settings: Settings, console: Console, login: str, passwor
     """`tindra user add`."""
     async with open_installation(settings) as installation:
         user = await add_user(installation.services, login, password)
-        console.print(f"User [bold]{user.login}[/] is made.")
-        console.print(f"Next: tindra account add {user.login} ADDRESS --imap-host HOST")
+        console.print(f"User [bold]{escape(user.login)}[/] is made.")
+        console.print(f"Next: tindra account add {escape(user.login)} ADDRESS --imap-host HOST")
 
 
 async def run_user_list(settings: Settings, console: Console) -> None:
@@ -47,7 +63,7 @@ async def run_user_list(settings: Settings, console: Console) -> None:
         if not users:
             console.print("There are no users yet. Make one: tindra user add LOGIN")
         for user in sorted(users, key=lambda u: u.login):
-            console.print(user.login)
+            console.print(escape(user.login))
 
 
 async def run_user_token(settings: Settings, console: Console, login: str, name: str) -> None:
@@ -55,7 +71,7 @@ async def run_user_token(settings: Settings, console: Console, login: str, name:
     async with open_installation(settings) as installation:
         user = await find_user(installation.services, login)
         text = await add_token(installation.services, user, name)
-        console.print(f"App password of {user.login} for {name}, shown only now:")
+        console.print(f"App password of {escape(user.login)} for {escape(name)}, shown only now:")
         console.print(f"  [bold]{text}[/]", soft_wrap=True)
 
 
@@ -70,17 +86,26 @@ async def run_account_add(
         installation = await stack.enter_async_context(open_installation(settings))
         services = installation.services
         user = await find_user(services, login)
-        console.print(f"Logging in to {mailbox.imap.host} ...")
-        session = await installation.imap.connect(make_settings(mailbox.imap), mailbox.password)
-        await session.close()
+        mailbox = mailbox._replace(address=check_address(mailbox.address))
+        await check_not_connected(services, user, mailbox.address)
+        await _try_login(installation, console, mailbox.imap, mailbox.password)
         account_id = await add_mail_account(services, user, mailbox)
-        console.print(f"[green]{mailbox.address}[/] is connected ({account_id}).")
+        console.print(f"[green]{escape(mailbox.address)}[/] is connected ({account_id}).")
         is_first = stack.enter_context(hold_lock(settings))
         if is_first:
             await stack.enter_async_context(running_loops(installation))
         await _watch(services, console, account_id)
         if is_first:
             console.print("Start the server to keep it live: tindra serve")
+
+
+async def _try_login(
+    installation: Installation, console: Console, imap: Endpoint, password: str
+) -> None:
+    """Raises: ProviderError, in words for the one who typed the password."""
+    console.print(f"Logging in to {escape(imap.host)} ...")
+    session = await installation.imap.connect(make_settings(imap), password)
+    await session.close()
 
 
 async def _watch(services: Services, console: Console, account_id: AccountId) -> None:
@@ -102,7 +127,7 @@ async def _watch(services: Services, console: Console, account_id: AccountId) ->
 def _show(progress: Progress, task: TaskID, connection: dict[str, Any]) -> None:
     text = _PHASES[connection["phase"]]
     if connection["phase"] == "waiting" and connection["lastError"]:
-        text += f": {connection['lastError']}"
+        text += f": {escape(connection['lastError'])}"
     progress.update(
         task,
         description=text,
@@ -113,31 +138,77 @@ def _show(progress: Progress, task: TaskID, connection: dict[str, Any]) -> None:
 
 async def run_account_list(settings: Settings, console: Console) -> None:
     """`tindra account list`."""
-    table = Table("address", "account", "state", "messages", "last error", box=None)
+    table = Table("address", "account", "state", "messages", "next try", "last error", box=None)
     async with open_installation(settings) as installation:
-        for account_id, connection in await list_connections(installation):
+        for account_id, _, connection in await list_connections(installation):
             total = connection["messagesTotal"]
             table.add_row(
-                connection["address"],
+                escape(connection["address"]),
                 account_id,
                 _PHASES[connection["phase"]],
                 f"{connection['messagesDone']}" + (f" of {total}" if total is not None else ""),
-                connection["lastError"] or "",
+                connection["nextTryAt"] or "",
+                escape(connection["lastError"] or ""),
             )
-    if table.row_count:
-        console.print(table)
-    else:
+    if not table.row_count:
         console.print("No mailbox is connected yet. Connect one: tindra account add --help")
+        return
+    console.print(table)
+    with hold_lock(settings) as is_first:
+        if is_first:
+            console.print("No server runs on this data: the states are from when it last did.")
+
+
+async def run_account_password(
+    settings: Settings, console: Console, address: str, password: str
+) -> None:
+    """`tindra account password`: the provider is asked first, so that a wrong one changes
+    nothing."""
+    async with open_installation(settings) as installation:
+        account_id, id, connection = await find_connection(installation, address)
+        imap = msgspec.convert(connection["imap"], Endpoint)
+        await _try_login(installation, console, imap, password)
+        await update_password(installation.services, account_id, id, password)
+        console.print(f"[green]{escape(connection['address'])}[/] has its new password.")
+
+
+async def run_account_pause(
+    settings: Settings, console: Console, address: str, is_stopped: bool
+) -> None:
+    """`tindra account stop` and `start`."""
+    async with open_installation(settings) as installation:
+        account_id, id, connection = await find_connection(installation, address)
+        change = stop_connection if is_stopped else start_connection
+        await change(installation.services, account_id, id)
+        word = "stopped" if is_stopped else "started"
+        console.print(f"{escape(connection['address'])} is {word}.")
+
+
+async def find_connection(
+    installation: Installation, address: str
+) -> tuple[AccountId, str, dict[str, Any]]:
+    """The one Connection of an address or an account id. Raises: SettingsError."""
+    found = [
+        item
+        for item in await list_connections(installation)
+        if address.strip() in (item[0], item[2]["address"])
+    ]
+    if not found:
+        raise SettingsError(f"{address} is not connected; see: tindra account list")
+    if len(found) > 1:
+        ids = ", ".join(item[0] for item in found)
+        raise SettingsError(f"{address} is connected more than once; name the account: {ids}")
+    return found[0]
 
 
 async def list_connections(
     installation: Installation,
-) -> list[tuple[AccountId, dict[str, Any]]]:
-    """Every Connection of every account, by address."""
+) -> list[tuple[AccountId, str, dict[str, Any]]]:
+    """Every Connection of every account with its id, by address."""
     services = installation.services
     found = [
-        (account.id, connection)
+        (account.id, id, connection)
         for account in await services.directory.load_accounts(None)
-        for connection in (await load_connections(services, account.id)).values()
+        for id, connection in (await load_connections(services, account.id)).items()
     ]
-    return sorted(found, key=lambda item: str(item[1]["address"]))
+    return sorted(found, key=lambda item: str(item[2]["address"]))

@@ -6,6 +6,7 @@ Heavy rooms are imported inside the commands, so that `tindra --help` answers at
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.markup import escape
 
 from tindra.app.config import Settings, SettingsError, load_settings
 
@@ -31,12 +33,15 @@ ConfigFile = Annotated[
 ]
 DataFolder = Annotated[str | None, Parameter(name="--data", help="Folder for database and mail.")]
 Tls = Literal["implicit", "starttls", "none"]
+PASSWORD_CHARS_MAX = 1024
+"""More is a file by mistake."""
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
 def _fail(text: str) -> NoReturn:
-    errors.print(f"[bold red]tindra:[/] {text}", soft_wrap=True)
+    line = "".join(c if c.isprintable() else " " for c in text)
+    errors.print(f"[bold red]tindra:[/] {escape(line)}", soft_wrap=True)
     raise SystemExit(1)
 
 
@@ -53,22 +58,22 @@ def _load(config: Path | None, **flags: Any) -> Settings:
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a command, turning every foreseeable failure into one sentence."""
+    from tindra.app.log import report
     from tindra.app.serve import run_async
     from tindra.core.errors import StoreError
     from tindra.sync.ports import ProviderError
 
-    known = (SettingsError, StoreError, ProviderError)
     try:
         run_async(main())
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except known as error:
-        _fail(str(error))
-    except BaseExceptionGroup as group:
-        matching, rest = group.split(known)
-        if matching is None or rest is not None:
-            raise
-        _fail(str(_first(matching)))
+    except (Exception, BaseExceptionGroup) as problem:  # a boundary: never a traceback
+        error = _first(problem)
+        if isinstance(error, SystemExit):
+            raise error from None
+        if isinstance(error, SettingsError | StoreError | ProviderError):
+            _fail(str(error))
+        _fail(f"something went wrong that should not ({report('command', error)}, see above)")
 
 
 def _first(group: BaseException) -> BaseException:
@@ -99,7 +104,8 @@ def serve(
     settings = _load(config, data=data, host=host, port=port, base_url=base_url)
 
     def tell(bound: int) -> None:
-        console.print(f"Tindra serves [bold]http://{settings.host}:{bound}[/] from {settings.data}")
+        where = escape(settings.data)
+        console.print(f"Tindra serves [bold]http://{settings.host}:{bound}[/] from {where}")
 
     _run(lambda: run_serve(settings, tell))
 
@@ -152,16 +158,23 @@ def doctor(*, config: ConfigFile = None, data: DataFolder = None) -> None:
 
 
 def _ask_password(prompt: str, is_new: bool, from_stdin: bool) -> str:
-    if from_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    elif not sys.stdin.isatty():
-        _fail("there is no terminal to ask for the password: use --password-stdin")
-    else:
-        password = getpass.getpass(f"{prompt}: ")
-        if is_new and getpass.getpass("Once more: ") != password:
-            _fail("the two passwords differ")
+    try:
+        if from_stdin:
+            password = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        elif not sys.stdin.isatty():
+            _fail("there is no terminal to ask for the password: use --password-stdin")
+        else:
+            password = getpass.getpass(f"{prompt}: ")
+            if is_new and getpass.getpass("Once more: ") != password:
+                _fail("the two passwords differ")
+    except (EOFError, KeyboardInterrupt):
+        raise SystemExit(130) from None
+    except UnicodeDecodeError:
+        _fail("the password is not UTF-8")
     if not password:
         _fail("the password is empty")
+    if len(password) > PASSWORD_CHARS_MAX:
+        _fail(f"the password is longer than {PASSWORD_CHARS_MAX} characters")
     return password
 
 
@@ -267,6 +280,62 @@ def account_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
     _run(lambda: run_account_list(settings, console))
 
 
+@account_app.command(name="password")
+def account_password(
+    address: str,
+    *,
+    password_stdin: bool = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Give a connected mailbox its new password; a running server uses it at once.
+
+    Parameters
+    ----------
+    address: The mail address, or the account's id.
+    password_stdin: Read the password from standard input.
+    """
+    from tindra.app.accounts import run_account_password
+
+    settings = _load(config, data=data)
+    password = _ask_password(f"New password of {address}", False, password_stdin)
+    _run(lambda: run_account_password(settings, console, address, password))
+
+
+@account_app.command(name="stop")
+def account_stop(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Pause a connected mailbox: nothing is fetched, nothing is told to the provider.
+
+    Parameters
+    ----------
+    address: The mail address, or the account's id.
+    """
+    from tindra.app.accounts import run_account_pause
+
+    settings = _load(config, data=data)
+    _run(lambda: run_account_pause(settings, console, address, True))
+
+
+@account_app.command(name="start")
+def account_start(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """End a pause.
+
+    Parameters
+    ----------
+    address: The mail address, or the account's id.
+    """
+    from tindra.app.accounts import run_account_pause
+
+    settings = _load(config, data=data)
+    _run(lambda: run_account_pause(settings, console, address, False))
+
+
 def main() -> None:
     """The entry point."""
-    app()
+    if any("\udc80" <= c <= "\udcff" for text in sys.argv for c in text):
+        _fail("an argument is not valid UTF-8")
+    try:
+        app()
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 the interpreter flushes it at its end
+        raise SystemExit(1) from None

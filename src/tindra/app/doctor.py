@@ -6,22 +6,29 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 from tindra.app.accounts import list_connections
-from tindra.app.config import Settings
+from tindra.app.config import Settings, SettingsError
 from tindra.app.serve import hold_lock
 from tindra.app.wiring import STATIC_DIR, Installation, open_installation
 from tindra.base.limits import MIB
+from tindra.core.errors import StoreError
 from tindra.features.connect import Endpoint
 from tindra.sync.ports import ProviderError
 from tindra.sync.route import make_settings
 
 DISK_BYTES_MIN = 512 * MIB
 """Less free space than this is a warning: a first sync may need it."""
+_CURES = {
+    "needsAuth": "Give it its password: tindra account password {address}",
+    "refused": "Mend what the provider does not like, then: tindra account start {address}",
+    "waiting": "It is tried again by itself; if that goes on, ask the provider",
+}
 
 
 class Finding(NamedTuple):
@@ -37,10 +44,10 @@ async def run_doctor(settings: Settings, console: Console) -> None:
     bad = 0
     async for finding in _examine(settings):
         mark = "[green]ok[/] " if finding.is_good else "[red]bad[/]"
-        console.print(f"{mark}  {finding.text}", soft_wrap=True)
+        console.print(f"{mark}  {escape(finding.text)}", soft_wrap=True)
         if not finding.is_good:
             bad += 1
-            console.print(f"     {finding.cure}", soft_wrap=True)
+            console.print(f"     {escape(finding.cure)}", soft_wrap=True)
     if bad:
         raise SystemExit(1)
 
@@ -53,19 +60,25 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
         "the web client is built",
         "Build it: make web",
     )
-    with hold_lock(settings) as is_first:
-        text = "no server runs on this data" if is_first else "a server runs on this data"
+    if not settings.data_path.exists():
+        yield Finding(True, f"there is no data folder {settings.data_path} yet; it is made at need")
+        return
+    try:
+        with hold_lock(settings) as is_first:
+            text = "no server runs on this data" if is_first else "a server runs on this data"
         yield Finding(True, text)
-    async with open_installation(settings) as installation:
-        yield Finding(True, f"the database in {settings.data_path} opens")
-        users = await installation.services.directory.list_users()
-        yield Finding(bool(users), f"{len(users)} users", "Make one: tindra user add LOGIN")
-        async for finding in _check_accounts(installation):
-            yield finding
+        async with open_installation(settings) as installation:
+            yield Finding(True, f"the database in {settings.data_path} opens")
+            async for finding in _check_content(installation):
+                yield finding
+    except SettingsError as error:
+        yield Finding(False, str(error), "Make the folder writable for whoever runs tindra")
+    except StoreError as error:
+        yield Finding(False, f"the data cannot be used: {error}", "Restore it from a backup")
 
 
 def _check_disk(settings: Settings) -> Finding:
-    path = settings.data_path
+    path = settings.data_path.absolute()
     while not path.exists():
         path = path.parent
     free = shutil.disk_usage(path).free
@@ -78,9 +91,12 @@ def _check_disk(settings: Settings) -> Finding:
 
 def _check_key(settings: Settings) -> Finding:
     path = settings.key_path
-    if not path.exists():
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
         return Finding(True, f"no master key yet; {path} is made at first use")
-    mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as error:
+        return Finding(False, f"the master key {path} cannot be read", error.strerror or "")
     return Finding(
         mode & 0o077 == 0,
         f"only its owner can read the master key {path}",
@@ -88,13 +104,34 @@ def _check_key(settings: Settings) -> Finding:
     )
 
 
-async def _check_accounts(installation: Installation) -> AsyncIterator[Finding]:
+async def _check_content(installation: Installation) -> AsyncIterator[Finding]:
     services = installation.services
+    users = await services.directory.list_users()
+    yield Finding(bool(users), f"{len(users)} users", "Make one: tindra user add LOGIN")
     for account in await services.directory.load_accounts(None):
-        await services.store.check_invariants(account.id)
-    yield Finding(True, "the counters and indexes of every account are right")
-    for _, connection in await list_connections(installation):
+        try:
+            await services.store.check_invariants(account.id)
+        except AssertionError as error:
+            yield Finding(
+                False,
+                f"account {account.id} contradicts itself: {str(error)[:300]}",
+                "Please report this; the mail itself is not touched by it",
+            )
+    yield Finding(True, "the counters and indexes of every account were looked at")
+    for _, _, connection in await list_connections(installation):
+        yield _check_state(connection)
         yield await _check_reach(installation, connection["address"], connection["imap"])
+
+
+def _check_state(connection: dict[str, Any]) -> Finding:
+    """What the mirror last said."""
+    address, phase = connection["address"], connection["phase"]
+    if phase in _CURES:
+        cure = _CURES[phase].format(address=address)
+        return Finding(False, f"{address}: {connection['lastError']}", cure)
+    if connection["lastError"]:
+        return Finding(False, f"{address}: {connection['lastError']}", "The rest is mirrored")
+    return Finding(True, f"{address} is {phase}")
 
 
 async def _check_reach(installation: Installation, address: str, imap: object) -> Finding:

@@ -6,23 +6,39 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from tindra.app.config import Settings, SettingsError
 from tindra.app.loops import Loops
-from tindra.app.wiring import Installation, make_server, open_installation
+from tindra.app.wiring import (
+    Installation,
+    make_data_folder,
+    make_server,
+    open_installation,
+)
 from tindra.server.run import make_loop, serve
 
 LOCK_FILE = "serve.lock"
+SWITCH_INTERVAL_S = 0.001
+"""How long one thread may hold up the others. The writer's many short statements give the
+interpreter lock up each time; with the usual 5 ms, one busy parser makes each wait that long."""
 
 
 @contextmanager
 def hold_lock(settings: Settings) -> Iterator[bool]:
-    """Be the one process that mirrors and sends for this data folder; False: another one is."""
-    settings.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(settings.data_path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    """Be the one process that mirrors and sends for this data folder; False: another one is.
+
+    Raises: SettingsError when the folder cannot be used.
+    """
+    make_data_folder(settings)
+    path = settings.data_path / LOCK_FILE
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"the lock {path} cannot be opened: {error.strerror}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,6 +52,7 @@ def hold_lock(settings: Settings) -> Iterator[bool]:
 
 def run_async(main: Coroutine[Any, Any, None]) -> None:
     """Run on the fastest loop there is."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(main)
 
@@ -82,6 +99,8 @@ async def run_server(
 
 async def run_serve(settings: Settings, on_bound: Callable[[int], None]) -> None:
     """The whole product in one process. Raises: SettingsError, StoreError."""
+    if not settings.host.strip():
+        raise SettingsError("host is empty; 0.0.0.0 stands for all addresses of this machine")
     with hold_lock(settings) as is_first:
         if not is_first:
             raise SettingsError(f"another tindra already serves {settings.data_path}")

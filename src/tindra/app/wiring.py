@@ -56,6 +56,20 @@ class Installation:
     smtp: SmtpSender
 
 
+def make_data_folder(settings: Settings) -> None:
+    """Make the data folder, if it is not there. Raises: SettingsError."""
+    data = settings.data_path
+    # Mail is for its owner's eyes, also in a folder that somebody else made.
+    os.umask(0o077)
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"the data folder {data} cannot be made: {reason}") from None
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise SettingsError(f"the data folder {data} cannot be written to")
+
+
 @asynccontextmanager
 async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
     """Open (at first make) the data folder.
@@ -64,12 +78,7 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
         a master key that is missing).
     """
     data = settings.data_path
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"the data folder {data} cannot be made: {error.strerror}") from None
-    if not os.access(data, os.W_OK):
-        raise SettingsError(f"the data folder {data} cannot be written to")
+    make_data_folder(settings)
     registry = make_registry()
     clock, offload = SystemClock(), ThreadOffload()
     store = await SqliteStore.open(data / "tindra.sqlite")

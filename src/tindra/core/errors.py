@@ -64,3 +64,7 @@ class StateTooOld(StoreError):
 
 class Unavailable(StoreError):
     """The store cannot answer now (disk full, queue full, closed); becomes serverUnavailable."""
+
+
+class DiskFull(Unavailable):
+    """There is no space left; nothing is lost, and it works again when there is."""

@@ -11,7 +11,7 @@ import asyncio
 import errno
 
 from tindra.core.datatype import Registry
-from tindra.core.errors import StoreError
+from tindra.core.errors import DiskFull, StoreError
 from tindra.core.ports import CommitInfo
 from tindra.core.services import Services
 from tindra.server.auth import Authenticator
@@ -118,7 +118,10 @@ class Server:
             response = error.to_response()
         except ClientGone:
             return
-        except StoreError:
+        except DiskFull as error:
+            response = HttpError(507, str(error), headers=[retry_after(60)]).to_response()
+        except StoreError as error:
+            self._report(f"{exchange.method} {route.name}", error)
             refusal = HttpError(503, "the store cannot answer now", headers=[retry_after(5)])
             response = refusal.to_response()
         except Exception as error:  # the boundary: what nobody foresaw must not end the server

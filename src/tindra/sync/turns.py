@@ -26,6 +26,7 @@ from tindra.sync.intake import Intake, Report
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.patience import Patience
+from tindra.sync.plan import decide_vanished
 from tindra.sync.ports import MailSession, Rejected, RemoteStatus, Transient
 from tindra.sync.pull import Puller, Renumbered
 from tindra.sync.push import Pusher
@@ -37,6 +38,7 @@ GIVEN_UP_SHOWN_MS: Final = 3_600_000
 """How long people can read why an act of theirs was taken back."""
 _PUSH = ("", "push")
 _GIVEN_UP = ("", "given up")
+_BRAKE = ("", "brake")
 _ORDER = ("inbox", "drafts", "sent", "archive", "all")
 
 
@@ -49,6 +51,9 @@ class Pace(msgspec.Struct, frozen=True):
     """Servers may hang up after 30 minutes of silence (RFC 2177 s3)."""
     ghost_ms: int = 15_000
     """How long mail that vanished may take to turn up elsewhere before it is destroyed."""
+    brake_ms: int = 24 * 3600 * 1000
+    """The same where most mail of the account vanished: a person must be able to see and cure it,
+    and an empty or lying provider takes nothing away (decide_vanished)."""
     tell_ms: int = 500
     """Progress is written at most this often: each writing wakes every device."""
     proven_ms: int = 300_000
@@ -86,6 +91,7 @@ class Life:
         self._dirty: dict[str, None] = {}
         self._unasked: list[str] = []
         self._begun: set[str] = set()
+        self._grace_ms = pace.ghost_ms
         self._held: dict[str, int] = {}
         self._totals: dict[str, int] = {}
         self._problems: dict[tuple[str, str], str] = {}
@@ -143,7 +149,7 @@ class Life:
     def _find_pause_ms(self, patience: Patience) -> int:
         now_ms = self._services.clock.monotonic_ms()
         due = [self._round_ms + self._pace.poll_ms]
-        due += [first_ms + self._pace.ghost_ms for first_ms in (self._ghosts or {}).values()]
+        due += [first_ms + self._grace_ms for first_ms in (self._ghosts or {}).values()]
         next_ms = patience.find_next_ms()
         if next_ms is not None:
             due.append(next_ms)
@@ -394,10 +400,11 @@ class Life:
         if self._round_ms < max(firsts.values()):
             await self._start_round()
             return True
-        due = {id for id, first_ms in firsts.items() if now_ms - first_ms >= self._pace.ghost_ms}
+        grace_ms = self._grace_ms = self._decide_grace_ms(len(firsts))
+        due = {id for id, first_ms in firsts.items() if now_ms - first_ms >= grace_ms}
         if not due:
             return False
-        if self._round_ms < max(firsts[id] for id in due) + self._pace.ghost_ms:
+        if self._round_ms < max(firsts[id] for id in due) + grace_ms:
             await self._start_round()
             return True
         chosen = set(sorted(due)[:GHOSTS_PER_COMMIT_MAX])
@@ -409,6 +416,17 @@ class Life:
         await transact(self._services, self._account_id, "mirror-ghosts", write, "provider")
         self._has_new_ghosts = True
         return True
+
+    def _decide_grace_ms(self, vanished: int) -> int:
+        """How long so many vanished Emails are kept; says so where it is long."""
+        known = vanished + sum(self._held.get(id, 0) for id in self._cursors)
+        if decide_vanished(known, vanished, is_confirmed=False) == "apply":
+            self._problems.pop(_BRAKE, None)
+            return self._pace.ghost_ms
+        self._problems[_BRAKE] = (
+            f"{vanished} messages vanished at the provider at once; they are kept here for a day"
+        )
+        return self._pace.brake_ms
 
     async def _load_ghosts(self, now_ms: int) -> list[RemoteRow]:
         """Ghosts, but for those of mailboxes that cannot be looked at now."""

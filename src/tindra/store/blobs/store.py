@@ -22,7 +22,7 @@ from obstore.store import LocalStore, ObjectStore
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX
-from tindra.core.errors import Unavailable
+from tindra.core.errors import DiskFull, Unavailable
 from tindra.core.ports import BlobRow, Store, StoreReader, StoreTx
 from tindra.model.blob import make_blob_id
 
@@ -115,6 +115,8 @@ class Blobs:
             if isinstance(self._objects, LocalStore) and self._objects.prefix is not None:
                 await asyncio.to_thread(_sync_file, Path(self._objects.prefix), path)
         except (BaseError, OSError) as error:
+            if "No space left" in str(error):  # obstore keeps the number to itself
+                raise DiskFull("the disk is full") from error
             raise Unavailable(f"a blob cannot be stored: {type(error).__name__}") from error
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import apsw
 import apsw.bestpractice
 
-from tindra.core.errors import StoreError, Unavailable
+from tindra.core.errors import DiskFull, StoreError, Unavailable
 from tindra.store.sqlite.schema import APPLICATION_ID, ForeignFile
 
 _LOG = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ def unavailable() -> Iterator[None]:
 
 def as_unavailable(error: BaseException) -> BaseException:
     """`error` as Unavailable if it is the machine's fault, else itself."""
+    if isinstance(error, apsw.FullError):
+        return DiskFull("the disk is full")
     if isinstance(error, _UNAVAILABLE):
         return Unavailable(f"{type(error).__name__}: {error}")
     return error

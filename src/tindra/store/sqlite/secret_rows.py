@@ -21,7 +21,7 @@ class SqliteSecretRows:
             row: tuple[AccountId, bytes] | None = conn.execute(
                 "-- every account: is a master key needed, and is it this one\n"
                 "SELECT account_id, data_key FROM account WHERE data_key IS NOT NULL LIMIT 1"
-            ).fetchone()  # type: ignore[assignment]
+            ).fetchone()
             return row
 
         return await self._store.run_read(run)
