@@ -24,11 +24,11 @@ import msgspec
 import obstore.store
 import uvloop
 
+from tindra.app.local_bus import LocalBus
 from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
 from tindra.app.wiring import make_registry
 from tindra.base.byte_cache import ByteCache
 from tindra.base.ids import AccountId, UserId
-from tindra.core.bus import LocalBus
 from tindra.core.ports import CommitInfo, SecretStore, StoreTx
 from tindra.core.services import Services
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User

@@ -16,11 +16,11 @@ import msgspec
 import obstore.store
 
 from tests.virtual_clock import InlineOffload, SeededRandom, VirtualClock
+from tindra.app.local_bus import LocalBus
 from tindra.app.wiring import make_registry
 from tindra.base.byte_cache import ByteCache
 from tindra.base.ids import AccountId, UserId
 from tindra.core.access import Caller, load_caller
-from tindra.core.bus import LocalBus
 from tindra.core.datatype import Registry
 from tindra.core.dispatch import encode_response, run_request
 from tindra.core.ports import CommitInfo

@@ -13,9 +13,9 @@ from typing import Any, TypeVar, cast
 import obstore.store
 
 from tests.virtual_clock import InlineOffload, SeededRandom, VirtualClock
+from tindra.app.local_bus import LocalBus
 from tindra.base.byte_cache import ByteCache
 from tindra.base.ids import AccountId, ModSeq, UserId
-from tindra.core.bus import LocalBus
 from tindra.core.datatype import (
     CORE,
     CallContext,

@@ -12,10 +12,10 @@ import obstore.store
 from obstore.exceptions import BaseError
 
 from tindra.app.config import Settings, SettingsError
+from tindra.app.local_bus import LocalBus
 from tindra.app.log import report
 from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
 from tindra.base.byte_cache import ByteCache
-from tindra.core.bus import LocalBus
 from tindra.core.datatype import Feature, Registry
 from tindra.core.methods.standard import add_standard_methods
 from tindra.core.services import Services

@@ -13,7 +13,7 @@ import msgspec
 from tindra.base import limits
 from tindra.core.access import Caller
 from tindra.core.datatype import CallContext, Registry
-from tindra.core.errors import MethodError, RequestError, SetError, StoreError, Unavailable
+from tindra.core.errors import MethodError, RequestError, SetError, Unavailable
 from tindra.core.services import Services
 from tindra.wire.jmap.pointer import PointerError, resolve_pointer
 from tindra.wire.jmap.request import Call, Request
@@ -71,7 +71,7 @@ async def _run_call(
         return [("error", error.to_object())]
     except Unavailable as error:
         return [("error", {"type": "serverUnavailable", "description": str(error)})]
-    except (StoreError, Exception) as error:
+    except Exception as error:  # the one boundary of a method call: the next call still runs
         text = f"unexpected error, reported as {report(call.name, error)}"
         return [("error", {"type": "serverFail", "description": text})]
     return found

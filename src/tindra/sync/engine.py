@@ -116,6 +116,8 @@ class AccountMirror:
             raise error
         if isinstance(error, ProviderError):
             return error
+        if isinstance(error, StoreError):
+            return Transient(f"The trouble is here, not at the mail server: {error}")
         id = self._report("mirror", error)
         return Transient(f"Something went wrong here ({id})")
 

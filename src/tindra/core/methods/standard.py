@@ -13,7 +13,7 @@ from tindra.core.methods.query import run_query, run_query_changes
 from tindra.core.methods.set import run_set
 
 
-async def run_echo(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+async def run_echo(_: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
     """Core/echo. Source: RFC 8620 s4"""
     return arguments
 
