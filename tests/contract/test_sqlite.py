@@ -35,7 +35,7 @@ from tests.contract.stores import (
 )
 from tests.contract.test_search import document, fill, find, index_all
 from tindra.base.ids import ModSeq
-from tindra.core.errors import MethodError, Unavailable
+from tindra.core.errors import DiskFull, MethodError, Unavailable
 from tindra.core.ports import CommitInfo, StoreReader, StoreTx
 from tindra.model.mail import EmailCondition, EmailQuery, EmailSort
 from tindra.store.sqlite import connection, reader, schema, search_table, writer
@@ -107,7 +107,7 @@ async def _write_until_full(stores: Stores) -> list[str]:
         done += [id for id, answer in zip(ids, answers, strict=True) if answer is None]
         failures = [answer for answer in answers if answer is not None]
         if failures:
-            assert {type(failure) for failure in failures} == {Unavailable}
+            assert {type(failure) for failure in failures} == {DiskFull}
             return done
     raise AssertionError("the disk never became full")
 

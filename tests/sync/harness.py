@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 import tests.world as world_module
 from tests.virtual_clock import SeededRandom
 from tests.world import Backend, Device, World, add_user, make_services
@@ -27,7 +25,7 @@ from tindra.core.ports import CommitInfo, StoreReader
 from tindra.core.services import Services
 from tindra.features.connect import Endpoint, add_connection, load_connections
 from tindra.model.blob import make_blob_id
-from tindra.model.mail import EmailRow, MailboxRow
+from tindra.model.mail import EmailQuery, EmailRow, MailboxRow
 from tindra.outside.imap.provider import ImapProvider
 from tindra.sync.apply import list_ghosts, read_mirror
 from tindra.sync.cursor import load_cursors
@@ -93,12 +91,11 @@ class PatientWorld(World):
         await self.services.store.check_invariants(self.account_id)
 
 
-class Harness:
-    """A World whose account is connected to a provider of ours."""
+class Mirrored:
+    """A World whose account is connected to some provider."""
 
-    def __init__(self, world: World, demo: DemoProvider, imap: MailProvider, pace: Pace) -> None:
+    def __init__(self, world: World, imap: MailProvider, pace: Pace) -> None:
         self.world = world
-        self.demo = demo
         self.imap = imap
         self.pace = pace
         self.connection_id = ""
@@ -113,8 +110,16 @@ class Harness:
         return self.world.services
 
     @property
-    def faults(self) -> Faults:
-        return self.demo.faults
+    def endpoint(self) -> Endpoint:
+        raise NotImplementedError
+
+    @property
+    def password(self) -> str:
+        raise NotImplementedError
+
+    async def load_remote(self) -> Held:
+        """What the provider has; twins must agree about their flags."""
+        raise NotImplementedError
 
     # -- the mirror ------------------------------------------------------------------------------
     async def connect(self, password: str | None = None) -> None:
@@ -122,15 +127,11 @@ class Harness:
         self.connection_id = await add_connection(
             self.services,
             self.world.account_id,
-            self.demo.username,
-            (self.endpoint, self.demo.password if password is None else password),
+            "me@example.test",
+            (self.endpoint, self.password if password is None else password),
             None,
         )
         self.start()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint("127.0.0.1", self.demo.imap_port, "none", self.demo.username)
 
     def start(self) -> None:
         """Mirror, as a server that was just started does."""
@@ -212,8 +213,6 @@ class Harness:
         """What devices see: path -> content -> keywords."""
 
         async def read(reader: StoreReader) -> tuple[list[MailboxRow], list[EmailRow]]:
-            from tindra.model.mail import EmailQuery
-
             docs, _ = await reader.query_emails(EmailQuery(), None, False)
             return await reader.load_mailboxes(), await reader.load_emails(docs)
 
@@ -223,18 +222,6 @@ class Harness:
         for email in emails:
             for id in email.mailbox_ids:
                 held[paths[id]][email.blob_id] = email.keywords
-        return held
-
-    def hold_remote(self) -> Held:
-        """What the provider has; twins must agree about their flags."""
-        held: Held = {}
-        for name, folder in self.demo.store.folders.items():
-            content: dict[str, tuple[str, ...]] = {}
-            for message in folder.messages.values():
-                key, keywords = make_blob_id(message.raw), make_keywords(message.flags)
-                if content.setdefault(key, keywords) != keywords:
-                    content[key] = ("twins differ",)
-            held[name] = content
         return held
 
     async def find_ids(self) -> dict[str, str]:
@@ -277,7 +264,7 @@ class Harness:
             ]
 
         found = await read_mirror(self.services, self.world.account_id, read)
-        local, remote = await self.hold_local(), self.hold_remote()
+        local, remote = await self.hold_local(), await self.load_remote()
         for path in sorted(local.keys() | remote.keys()):
             here, there = local.get(path), remote.get(path)
             if here != there:
@@ -304,16 +291,6 @@ class Harness:
             await asyncio.sleep(0.02)
 
     # -- acts ------------------------------------------------------------------------------------
-    def folder(self, name: str = "INBOX") -> Folder:
-        return self.demo.folder(name)
-
-    def deliver(self, number: int, folder: str = "INBOX", flags: Iterable[str] = ()) -> int:
-        return self.demo.deliver(make_mail(number), folder, flags)
-
-    def uid_of(self, number: int, folder: str = "INBOX", body: str = "Hello") -> int:
-        raw = make_mail(number, body)
-        return next(uid for uid, m in self.folder(folder).messages.items() if m.raw == raw)
-
     async def id_of(self, number: int, body: str = "Hello") -> str:
         return (await self.find_ids())[make_blob_id(make_mail(number, body))]
 
@@ -339,6 +316,51 @@ class Harness:
         return await self.world.add_email(mailboxes[path], make_mail(number), keywords)
 
 
+class Harness(Mirrored):
+    """Connected to our own provider, whose faults can be switched."""
+
+    def __init__(self, world: World, demo: DemoProvider, imap: MailProvider, pace: Pace) -> None:
+        super().__init__(world, imap, pace)
+        self.demo = demo
+
+    @property
+    def faults(self) -> Faults:
+        return self.demo.faults
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("127.0.0.1", self.demo.imap_port, "none", self.demo.username)
+
+    @property
+    def password(self) -> str:
+        return self.demo.password
+
+    async def load_remote(self) -> Held:
+        return self.hold_remote()
+
+    def hold_remote(self) -> Held:
+        """What the provider has; twins must agree about their flags."""
+        held: Held = {}
+        for name, folder in self.demo.store.folders.items():
+            content: dict[str, tuple[str, ...]] = {}
+            for message in folder.messages.values():
+                key, keywords = make_blob_id(message.raw), make_keywords(message.flags)
+                if content.setdefault(key, keywords) != keywords:
+                    content[key] = ("twins differ",)
+            held[name] = content
+        return held
+
+    def folder(self, name: str = "INBOX") -> Folder:
+        return self.demo.folder(name)
+
+    def deliver(self, number: int, folder: str = "INBOX", flags: Iterable[str] = ()) -> int:
+        return self.demo.deliver(make_mail(number), folder, flags)
+
+    def uid_of(self, number: int, folder: str = "INBOX", body: str = "Hello") -> int:
+        raw = make_mail(number, body)
+        return next(uid for uid, m in self.folder(folder).messages.items() if m.raw == raw)
+
+
 def _short(content: dict[str, tuple[str, ...]] | None) -> str:
     if content is None:
         return "none"
@@ -356,6 +378,28 @@ def _make_paths(rows: Iterable[MailboxRow]) -> dict[str, str]:
 
 
 @asynccontextmanager
+async def open_patient_world(
+    backend: Backend, folder: Path, wrap: Callable[[Services], Services] | None = None
+) -> AsyncIterator[World]:
+    """A World in real time; checked on leaving."""
+    registry = make_registry()
+    services = dataclasses.replace(
+        await make_services(backend, folder, registry), clock=SystemClock(), random=SeededRandom()
+    )
+    if wrap is not None:
+        services = wrap(services)
+    try:
+        world = PatientWorld(services, registry, await add_user(services, "alex"))
+        early = PatientDevice(world)
+        await early.sync()
+        world.devices = [PatientDevice(world, is_eager=True), early]
+        yield world
+        await world.check()
+    finally:
+        await services.store.close()
+
+
+@asynccontextmanager
 async def open_harness(
     backend: Backend,
     folder: Path,
@@ -366,32 +410,15 @@ async def open_harness(
     wrap: Callable[[Services], Services] | None = None,
 ) -> AsyncIterator[Harness]:
     """A Harness that is not connected yet; its World is checked on leaving."""
-    registry = make_registry()
-    clock = SystemClock()
-    services = dataclasses.replace(
-        await make_services(backend, folder, registry), clock=clock, random=SeededRandom()
-    )
-    if wrap is not None:
-        services = wrap(services)
-    demo = DemoProvider(clock, message_count=count, faults=faults)
+    demo = DemoProvider(SystemClock(), message_count=count, faults=faults)
     await demo.start()
     try:
-        world = PatientWorld(services, registry, await add_user(services, "alex"))
-        early = PatientDevice(world)
-        await early.sync()
-        world.devices = [PatientDevice(world, is_eager=True), early]
-        harness = Harness(world, demo, ImapProvider(), pace)
-        try:
-            yield harness
-        finally:
-            await harness.stop()
-        assert not harness.unexpected, harness.unexpected
-        await world.check()
+        async with open_patient_world(backend, folder, wrap) as world:
+            harness = Harness(world, demo, ImapProvider(), pace)
+            try:
+                yield harness
+            finally:
+                await harness.stop()
+            assert not harness.unexpected, harness.unexpected
     finally:
         await demo.stop()
-        await services.store.close()
-
-
-def decode(data: bytes) -> Any:
-    """JSON."""
-    return msgspec.json.decode(data)

@@ -60,7 +60,8 @@ class MailboxTree:
         """
         if self._places.get((row.parent_id, row.name), set()) - {row.id}:
             raise SetError("invalidProperties", "a sibling has this name", ["name"])
-        if row.parent_id is None and row.name.casefold() == "inbox" and row.role != "inbox":
+        is_inbox_name = row.parent_id is None and row.name.casefold() == "inbox"
+        if is_inbox_name and self._roles.get("inbox", set()) - {row.id}:
             # Providers know the inbox by its name alone, however it is written (RFC 9051 s5.1).
             raise SetError("invalidProperties", "only the inbox is called so", ["name"])
         if row.role is not None and self._roles.get(row.role, set()) - {row.id}:
