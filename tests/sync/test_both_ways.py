@@ -230,7 +230,7 @@ async def test_line_ends_that_the_provider_changes_make_no_second_email(harness:
     async with harness() as h:
         await start(h)
         add = h.folder("Archive").add
-        h.folder("Archive").add = lambda raw, flags, date_ms: add(  # type: ignore[method-assign]
+        h.folder("Archive").add = lambda raw, flags, date_ms: add(
             raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), flags, date_ms
         )
         h.faults.no_uidplus = True

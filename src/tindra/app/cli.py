@@ -137,7 +137,7 @@ def demo(
     def tell(bound: int) -> None:
         url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{bound}"  # noqa: S104 only shown
         if quiet:
-            print(url, flush=True)  # noqa: T201 the one line that scripts read
+            console.print(url, soft_wrap=True)
             return
         console.print()
         console.print(f"  [bold]Tindra demo is ready:[/] open [bold cyan]{url}[/]")
