@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import pytest
 
 from tests.world import World, open_world
 
+TEST_S_MAX = 300
+"""No test takes longer, however busy the machine."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -69,7 +71,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     runner = pyfuncitem.funcargs.get("runner")
     if isinstance(runner, asyncio.Runner):
-        runner.run(pyfuncitem.obj(**arguments))
+        runner.run(_within(pyfuncitem.obj(**arguments)))
     else:
-        asyncio.run(pyfuncitem.obj(**arguments))
+        asyncio.run(_within(pyfuncitem.obj(**arguments)))
     return True
+
+
+async def _within(test: Coroutine[Any, Any, None]) -> None:
+    """A test that hangs fails instead."""
+    async with asyncio.timeout(TEST_S_MAX):
+        await test

@@ -22,3 +22,17 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return open_harness(request.param, tmp_path, **options)
 
     return open_one
+
+
+@pytest.hookimpl
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The programs against a running provider take minutes: they run with `make test-all`.
+
+    The plan and the first sync stay in every run.
+    """
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem not in _QUICK:
+            item.add_marker(pytest.mark.slow)
+
+
+_QUICK = {"test_plan", "test_first_sync"}
