@@ -96,11 +96,11 @@ async def add_account(world: World, name: str, *rights: str) -> str:
     return str(account_id)
 
 
-async def add_foreign_account(world: World, name: str) -> str:
+async def add_foreign_account(world: World, name: str) -> AccountId:
     """An account of somebody else that the caller knows nothing of."""
     account = Account(AccountId(f"x-{name}"), name, world.caller.user.id, 0)
     await world.services.directory.put_account(account)
-    return str(account.id)
+    return account.id
 
 
 async def add_mailbox_in(world: World, account_id: str, name: str) -> str:

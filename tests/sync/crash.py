@@ -42,9 +42,10 @@ class CrashPlan:
             return
         self.passed += 1
         if self.passed > self._at:
-            if self.passed == self._at + 1:
-                self.last = name
-                self._kill()
+            if self.passed > self._at + 1:
+                raise asyncio.CancelledError  # the dead do nothing more
+            self.last = name
+            self._kill()
             await asyncio.get_running_loop().create_future()  # never goes on
 
     async def wrap(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:

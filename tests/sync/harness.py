@@ -257,7 +257,7 @@ class Mirrored:
                 *(
                     f"{cursor.name} is {cursor.phase}"
                     for cursor in cursors.values()
-                    if cursor.phase != "live"
+                    if cursor.phase != "live" and cursor.selectable
                 ),
                 *(f"intent {row.key}: {row.last_error}" for row in intents),
                 *(f"ghost {row.email_id}" for row in ghosts),

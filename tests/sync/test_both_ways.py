@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
 from tests.sync.conftest import Open
 from tests.sync.harness import FAST, Harness, make_mail
 from tindra.model.blob import make_blob_id
+from tindra.outside.imap.session import ImapSession
 from tindra.sync import pull
 
 SLOW_ROUNDS = msgspec.structs.replace(FAST, poll_ms=60_000)
@@ -238,23 +241,32 @@ async def test_line_ends_that_the_provider_changes_make_no_second_email(harness:
         mailboxes = await h.find_mailboxes()
         id = await h.world.add_email(mailboxes["Archive"], raw)
 
-        async def is_appended() -> bool:
-            return not any("intent" in text for text in await h.list_open())
-
-        await h.wait_until(is_appended, lambda: "never appended")
+        await h.wait_until(lambda: has_no_intent(h), lambda: "never appended")
         ids = await h.find_ids()
         assert list(ids.values()).count(id) == 1
         assert len(ids) == 6
         assert len(h.folder("Archive").messages) == 1
 
 
-async def test_a_thousand_marks_are_few_commands(harness: Open) -> None:
+async def test_many_marks_are_few_commands(harness: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    store_flags = ImapSession.store_flags
+
+    async def count(
+        session: ImapSession, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]
+    ) -> None:
+        calls.append(len(uids))
+        await store_flags(session, uids, add, remove)
+
+    monkeypatch.setattr(ImapSession, "store_flags", count)
     async with harness() as h:
         await start(h, 500)
         ids = list((await h.find_ids()).values())
         patch = {"keywords/$seen": True}
         await h.world.call("Email/set", update=dict.fromkeys(ids, patch))
         await h.settle()
+    assert sum(calls) == 500
+    assert len(calls) <= 5, calls
 
 
 async def test_many_new_messages_at_once_are_taken_in_pieces(
@@ -271,7 +283,7 @@ async def test_many_new_messages_at_once_are_taken_in_pieces(
         await h.settle()
 
 
-async def test_keywords_that_the_provider_does_not_keep_stay_here(harness: Open) -> None:
+async def test_a_refusal_is_told_and_a_new_act_is_tried_at_once(harness: Open) -> None:
     async with harness() as h:
         await start(h)
         id = await h.id_of(1)
@@ -283,3 +295,30 @@ async def test_keywords_that_the_provider_does_not_keep_stay_here(harness: Open)
         await h.update(id, **{"keywords__$flagged": True})
         await h.settle()
         await h.wait_for_status(lastError=None)
+
+
+async def test_keywords_that_the_provider_does_not_keep_live_here_only(
+    harness: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tindra.sync.push._is_kept", lambda word, kept: word != "mine")
+    async with harness() as h:
+        await start(h)
+        id = await h.id_of(1)
+        await h.update(id, keywords__mine=True, keywords__yours=True)
+        made = await h.import_mail(50, "Drafts", "mine")
+        await h.wait_until(lambda: has_no_intent(h), lambda: "still trying")
+        h.folder().set_flags(h.uid_of(1), frozenset({"yours", "\\Seen"}))
+        h.folder("Drafts").set_flags(h.uid_of(50, "Drafts"), frozenset({"\\Seen"}))
+
+        async def is_merged() -> bool:
+            local = await h.hold_local()
+            here = local["INBOX"][make_blob_id(make_mail(1))]
+            there = local["Drafts"][make_blob_id(make_mail(50))]
+            return here == ("$seen", "mine", "yours") and there == ("$seen", "mine")
+
+        await h.wait_until(is_merged, lambda: "the keyword was lost")
+        assert await h.id_of(50) == made
+
+
+async def has_no_intent(h: Harness) -> bool:
+    return not any("intent" in text for text in await h.list_open())

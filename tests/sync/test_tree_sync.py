@@ -218,3 +218,15 @@ async def test_most_mailboxes_gone_at_once_is_believed_only_the_second_time(harn
         h.start()
         await h.wait_for_status(phase="live")
         assert await h.find_ids() == before
+
+
+async def test_mailboxes_that_stay_away_are_gone_in_the_end(harness: Open) -> None:
+    async with harness() as h:
+        for name in "abcdefghij":
+            h.demo.store.create(f"Many-{name}")
+            h.deliver(ord(name), f"Many-{name}")
+        await start(h)
+        for name in "abcdefghij":
+            h.demo.store.delete(h.folder(f"Many-{name}"))
+        await h.settle()
+        assert len(await h.find_ids()) == 3

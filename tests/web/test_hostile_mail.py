@@ -5,6 +5,7 @@ The answers of the server are changed on their way to the browser: the frame has
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -33,15 +34,20 @@ body { background: url(https://elsewhere.test/body.png) }</style>
 """
 
 
-def poison(route: Route) -> None:
-    """Pass the server's answer on with every message's HTML replaced."""
-    response = route.fetch()
-    answer = response.json()
-    for name, arguments, _ in answer["methodResponses"]:
-        for email in arguments.get("list", []) if name == "Email/get" else []:
-            if "bodyValues" in email:
-                email["safeHtml"] = {"html": HOSTILE, "blockedRemote": 0}
-    route.fulfill(response=response, json=answer)
+# In the page itself: an answer that Playwright fetches for us is disposed of when the page that
+# asked for it goes on meanwhile.
+POISON = """
+const fetched = window.fetch;
+window.fetch = async (resource, options) => {
+  const response = await fetched(resource, options);
+  if (!String(resource.url ?? resource).endsWith('/jmap/api')) return response;
+  const answer = await response.json();
+  for (const [name, result] of answer.methodResponses ?? [])
+    for (const email of name === 'Email/get' ? result.list ?? [] : [])
+      if (email.bodyValues) email.safeHtml = { html: %s, blockedRemote: 0 };
+  return new Response(JSON.stringify(answer), response);
+};
+"""
 
 
 @pytest.fixture
@@ -59,7 +65,8 @@ def frame(page: Page, demo: Demo, reached: list[str]) -> FrameLocator:
         route.abort()
 
     page.context.route("https://elsewhere.test/**", note)
-    page.route("**/jmap/api", poison)
+    page.add_init_script(POISON % json.dumps(HOSTILE))
+    page.reload()
     subject = f"Trojan horse {uuid.uuid4().hex[:8]}"
     demo.deliver(subject, "Text.")
     sign_in(page)

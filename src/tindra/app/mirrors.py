@@ -22,6 +22,9 @@ from tindra.sync.turns import Pace
 CONNECTING_MAX: Final = 32
 """Logins at a time: thousands of TLS handshakes at a start would stop everything else."""
 
+REVIVAL_MS: Final = 60_000
+"""A mirror that died of a bug of ours gets another life."""
+
 
 class PacedProvider:
     """A provider that does not log in everywhere at once."""
@@ -92,10 +95,13 @@ class Mirrors:
     async def _run(self, account_id: AccountId, id: str, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
-        mirror = AccountMirror(
-            self._services, self._provider, account_id, id, self._report, self._pace
-        )
-        try:
-            await mirror.run()
-        except Exception as error:  # the boundary of a task: one account is not another's trouble
-            self._report("mirror ended", error)
+        while True:
+            mirror = AccountMirror(
+                self._services, self._provider, account_id, id, self._report, self._pace
+            )
+            try:
+                await mirror.run()
+                return
+            except Exception as error:  # the boundary of a task: one account is not another's
+                self._report("mirror ended", error)
+            await self._services.clock.sleep_ms(REVIVAL_MS)

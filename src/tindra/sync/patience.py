@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from tindra.base.ids import RandomSource
+from tindra.base.ids import ModSeq, RandomSource
 from tindra.base.retry import decide_wait_ms
 from tindra.core.ports import OutboxRow
 
@@ -24,26 +24,30 @@ class Patience:
 
     def __init__(self, random: RandomSource) -> None:
         self._random = random
-        self._until_ms: dict[str, int] = {}
+        self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}
 
     @property
     def count(self) -> int:
         """How many wait."""
-        return len(self._until_ms)
+        return len(self._until)
 
     def find_ready(self, rows: Sequence[OutboxRow], now_ms: int) -> list[OutboxRow]:
-        """Those that need not wait (any more)."""
-        return [row for row in rows if self._until_ms.get(row.key, 0) <= now_ms]
+        """Those that need not wait (any more): after a new act of a device nothing waits."""
+        return [row for row in rows if not self._is_waiting(row, now_ms)]
+
+    def _is_waiting(self, row: OutboxRow, now_ms: int) -> bool:
+        modseq, until_ms = self._until.get(row.key, (row.modseq, 0))
+        return modseq == row.modseq and until_ms > now_ms
 
     def find_next_ms(self) -> int | None:
         """When the first of those that wait is due."""
-        return min(self._until_ms.values(), default=None)
+        return min((until_ms for _, until_ms in self._until.values()), default=None)
 
     def note_refusal(self, row: OutboxRow, now_ms: int) -> None:
         """The provider said no."""
         tries = row.tries + 1 + REFUSED_HEAD_START
-        self._until_ms[row.key] = now_ms + decide_wait_ms(tries, self._random)
+        self._until[row.key] = row.modseq, now_ms + decide_wait_ms(tries, self._random)
 
     def note_break(self, rows: Iterable[OutboxRow], now_ms: int) -> None:
         """The session broke while these were told to the provider."""
@@ -51,7 +55,7 @@ class Patience:
             breaks = self._breaks[row.key] = self._breaks.get(row.key, 0) + 1
             if breaks > 1:
                 wait_ms = decide_wait_ms(breaks, self._random)
-                self._until_ms[row.key] = now_ms + wait_ms
+                self._until[row.key] = row.modseq, now_ms + wait_ms
 
     def has_broken(self, row: OutboxRow) -> bool:
         """Whether a session broke over it."""
@@ -60,5 +64,5 @@ class Patience:
     def forget(self, rows: Iterable[OutboxRow]) -> None:
         """They are done."""
         for row in rows:
-            self._until_ms.pop(row.key, None)
+            self._until.pop(row.key, None)
             self._breaks.pop(row.key, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,8 @@ RESETS_MAX: Final = 5
 same twice."""
 VANISHED_EXPANDED_MAX: Final = 5_000
 """A larger VANISHED answer is taken as "look at everything": it may name all uids there are."""
+HOLD_MS: Final = 60_000
+"""The second look that confirms a great loss comes at least so much later."""
 MISSES_MAX: Final = 5
 """A message that cannot be had at so many looks is left out."""
 FLAG_WINDOW_MESSAGES: Final = 200
@@ -54,6 +56,13 @@ DEEP_WITHOUT_MODSEQ_MS: Final = 3_600_000
 
 class Renumbered(Exception):
     """uids of a mailbox started anew: whatever was planned with the old ones is void."""
+
+
+class _HeldBack(NamedTuple):
+    """Losses that are not believed yet."""
+
+    uids: frozenset[int]
+    since_ms: int
 
 
 class Puller:
@@ -74,6 +83,7 @@ class Puller:
         is_called: Callable[[], bool],
     ) -> None:
         self.intake = intake
+        self.hold_ms = HOLD_MS
         self._services = services
         self._account_id = account_id
         self._session = session
@@ -81,7 +91,7 @@ class Puller:
         self._is_called = is_called
         self._selected: tuple[str, frozenset[str]] | None = None
         self._missing: dict[str, list[int]] = {}
-        self._held_back: dict[str, frozenset[int]] = {}
+        self._held_back: dict[str, _HeldBack] = {}
         self._misses: dict[tuple[str, int], int] = {}
         self._stamps: dict[str, int] = {}
 
@@ -273,17 +283,21 @@ class Puller:
         return True
 
     def _is_too_much(self, mailbox_id: str, known: int, lost: frozenset[int]) -> bool:
-        """The brake: a list that lacks most of a mailbox is believed at the second look."""
+        """The brake: a list that lacks most of a mailbox is believed at a second, later look."""
+        now_ms = self._services.clock.monotonic_ms()
         before = self._held_back.pop(mailbox_id, None)
-        is_confirmed = before is not None and before <= lost
+        is_same = before is not None and before.uids <= lost
+        is_confirmed = before is not None and is_same and now_ms - before.since_ms >= self.hold_ms
         if decide_vanished(known, len(lost), is_confirmed) == "apply":
             return False
-        self._held_back[mailbox_id] = lost
+        since_ms = before.since_ms if before is not None and is_same else now_ms
+        self._held_back[mailbox_id] = _HeldBack(lost, since_ms)
         return True
 
     def count_held_back(self, mailbox_id: str) -> int:
         """How many messages are said to be gone and not believed to be."""
-        return len(self._held_back.get(mailbox_id, ()))
+        held = self._held_back.get(mailbox_id)
+        return 0 if held is None else len(held.uids)
 
     # -- taking over -----------------------------------------------------------------------------
     async def _fetch_news(self, mailbox_id: str, uids: set[int]) -> None:

@@ -88,13 +88,24 @@ class Pusher:
             # It may be there already: we may have died between the command and the note of it.
             await self._expect_appends(plans, views)
             for mailbox_id in targets:
-                await self._puller.look_for_new(mailbox_id)
+                await self._reach(views.cursors[mailbox_id].name, mailbox_id)
             views = await self._load(ids)
             plans = plan_group(ids, views)
         await self._push_keywords(plans)
         await self._push_places(plans, views)
         self._puller.intake.expect_nothing()
         await self._finish(rows)
+
+    async def _reach(self, name: str, mailbox_id: str) -> None:
+        """Look into a mailbox; one that is only a node of the tree, or went, is made first."""
+        try:
+            await self._puller.look_for_new(mailbox_id)
+        except Rejected as refusal:
+            try:
+                await self._session.create_mailbox(name)
+            except Rejected:
+                raise refusal from None  # it is there: something else is wrong with it
+            await self._puller.look_for_new(mailbox_id)
 
     def _list_unsafe_targets(self, plans: Mapping[str, PushPlan]) -> list[str]:
         is_move_safe = not self._session.capabilities.isdisjoint({"MOVE", "IMAP4REV2"})
@@ -163,7 +174,13 @@ class Pusher:
     async def _transfer(self, kind: str, rows: list[RemoteRow], target: str, name: str) -> None:
         uids = [row.uid for row in rows]
         transfer = self._session.move if kind == "move" else self._session.copy
-        new_uids = await transfer(uids, name)
+        try:
+            new_uids = await transfer(uids, name)
+        except Rejected as refusal:
+            if refusal.code != "TRYCREATE":
+                raise
+            await self._session.create_mailbox(name)
+            new_uids = await transfer(uids, name)
         # Keywords may just have been pushed: what base knows now travels along.
         fresh = {row.uid: row for row in await self._reload(rows[0].mailbox_id, uids)}
         landed = [

@@ -56,12 +56,14 @@ class Tree:
         """Mailbox id -> role."""
         self.selectable: set[str] = set()
         """Mailboxes that can hold messages at the provider."""
+        self._nodes: set[str] = set()
         self._services = services
         self._account_id = account_id
         self._session = session
         self._cursors = cursors
         self._puller = puller
         self._held_back: frozenset[str] = frozenset()
+        self._held_since_ms = 0
 
     # -- from the provider -----------------------------------------------------------------------
     async def pull(self) -> None:
@@ -86,11 +88,9 @@ class Tree:
 
         await transact(self._services, self._account_id, "mirror-tree", write, "provider")
         await self.reload()
-        self.selectable = {
-            id
-            for id, cursor in self._cursors.items()
-            if cursor.name in names and cursor.name in {m.name for m in listed if m.selectable}
-        }
+        holding = {item.name for item in listed if item.selectable}
+        self.selectable = {id for id, c in self._cursors.items() if c.name in holding}
+        self._nodes = {id for id, c in self._cursors.items() if c.name in names - holding}
 
     async def reload(self) -> None:
         """Read again what the store knows of the tree."""
@@ -117,12 +117,15 @@ class Tree:
     async def _find_gone(self, missing: set[str]) -> set[str]:
         """Which of the mailboxes that are listed no more are really gone."""
         gone = {name for name in missing if not await self._is_there(name)}
-        is_confirmed = gone <= self._held_back
-        if decide_mailboxes_gone(len(self._cursors), len(gone), is_confirmed) == "hold":
-            self._held_back = frozenset(gone)
-            return set()
-        self._held_back = frozenset()
-        return gone
+        now_ms = self._services.clock.monotonic_ms()
+        is_same = bool(self._held_back) and self._held_back <= gone
+        is_confirmed = is_same and now_ms - self._held_since_ms >= self._puller.hold_ms
+        if decide_mailboxes_gone(len(self._cursors), len(gone), is_confirmed) == "apply":
+            self._held_back = frozenset()
+            return gone
+        self._held_since_ms = self._held_since_ms if is_same else now_ms
+        self._held_back = frozenset(gone)
+        return set()
 
     async def _is_there(self, name: str) -> bool:
         try:
@@ -237,7 +240,7 @@ class Tree:
 
     async def _delete(self, id: str, cursor: RemoteCursor) -> None:
         """Only an empty mailbox is deleted: mail that came meanwhile brings it back instead."""
-        if not cursor.selectable:
+        if id in self._nodes:
             await self._session.delete_mailbox(cursor.name)
         elif await self._is_there(cursor.name):
             self._puller.forget_selected()

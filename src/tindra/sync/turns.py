@@ -103,6 +103,7 @@ class Life:
         self._given_up_ms = 0
         intake = Intake(services, account_id, self._cursors, self._on_stored, report)
         self._puller = Puller(services, account_id, session, self._cursors, intake, self._is_called)
+        self._puller.hold_ms = pace.poll_ms
         self._pusher = Pusher(services, account_id, session, self._puller)
         self._tree = Tree(services, account_id, session, self._cursors, self._puller)
 

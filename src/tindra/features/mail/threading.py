@@ -15,10 +15,11 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import EmailId, ThreadId
 from tindra.core.tx import Tx
-from tindra.model.mail import ThreadRow
+from tindra.model.mail import DOC_COUNTER_BITS, ThreadRow, parse_email_id
 
 SUBJECT_WINDOW_MS = 60 * 24 * 3600 * 1000
-"""A reply without references joins a Thread of the same subject and people for two months."""
+"""A reply without references joins a Thread of the same subject and people if it is within two
+months of its mail."""
 OWN_IDS_MAX = 4
 """Message-IDs of one message: it has one, and the rest of a longer list is an attack."""
 CANDIDATES_MAX = 20
@@ -127,7 +128,7 @@ async def apply_thread(tx: Tx, clues: ThreadClues, email_id: EmailId, received_m
 async def _find(tx: Tx, clues: ThreadClues, received_ms: int) -> ThreadRow | None:
     if clues.references:
         by_key = await tx.store.find_threads_by_reference(clues.references)
-        newest = (by_key.get(key, [])[: -CANDIDATES_MAX - 1 : -1] for key in clues.references)
+        newest = (by_key.get(key, [])[-CANDIDATES_MAX:] for key in clues.references)
         ids = list(dict.fromkeys(itertools.chain.from_iterable(newest)))
         rows = {row.id: row for row in await tx.store.load_threads(ids)} if ids else {}
         # The nearest relative decides. A reply under a new subject starts a new conversation; a
@@ -140,9 +141,16 @@ async def _find(tx: Tx, clues: ThreadClues, received_ms: int) -> ThreadRow | Non
     since_ms = received_ms - SUBJECT_WINDOW_MS
     for row in await tx.store.find_threads_by_subject(clues.subject_key, since_ms):
         shared = len(set(row.participants).intersection(clues.participants))
-        if shared >= PARTICIPANTS_SHARED_MIN and _has_room(row):
+        is_near = _begin_ms(row) <= received_ms + SUBJECT_WINDOW_MS
+        if is_near and shared >= PARTICIPANTS_SHARED_MIN and _has_room(row):
             return row
     return None
+
+
+def _begin_ms(row: ThreadRow) -> int:
+    """When its oldest Email arrived: mail of years ago may come in after that of today."""
+    first = parse_email_id(row.email_ids[0]) if row.email_ids else None
+    return 0 if first is None else (first >> DOC_COUNTER_BITS) * 1000
 
 
 def _has_room(row: ThreadRow) -> bool:

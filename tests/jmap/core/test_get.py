@@ -44,7 +44,7 @@ async def test_ids_of_another_type_name_nothing(world: World) -> None:
 async def test_ids_of_another_account_name_nothing(world: World) -> None:
     inbox = await world.add_mailbox("Inbox", role="inbox")
     foreign = await add_foreign_account(world, "bob")
-    row = await world.services.blobs.put(foreign, make_raw("Secret"))  # type: ignore[arg-type]
+    row = await world.services.blobs.put(foreign, make_raw("Secret"))
     email = {"blobId": row.id, "mailboxIds": {inbox: True}}
     made = await world.call("Email/import", emails={"e": email})
     assert made["notCreated"]["e"]["properties"] == ["blobId"]
