@@ -9,6 +9,8 @@ PORT ?= 8080
 ARGS ?=
 BIN := .venv/bin
 PY := $(BIN)/python
+# A file at a time to each core: what a module starts (a browser, a Dovecot) is started once.
+PYTEST := $(PY) -m pytest -n auto --dist loadfile
 export PYTHON ?= python3
 
 # A stamp is named by the content it depends on, so a checkout that only touches times costs nothing.
@@ -55,12 +57,12 @@ check: $(VENV_STAMP) ## format, lint, types, walls, tidy, docs: under 15 seconds
 test: $(VENV_STAMP) web ## every test but the slow ones (ARGS="-k word" to choose)
 	@tools/setup.sh programs
 	@$(if $(ARGS),:,tools/setup.sh web-test)
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(VENV_STAMP) web ## every test, slow ones too
 	@tools/setup.sh programs
 	@$(if $(ARGS),:,tools/setup.sh web-test)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: $(VENV_STAMP) ## measure what the project promises
 	@for bench in bench/bench_*.py; do echo "== $$bench"; $(PY) "$$bench" $(ARGS); done
