@@ -73,6 +73,6 @@ docs: $(VENV_STAMP) ## write the generated pages of docs/ from the code
 changelog: $(VENV_STAMP) ## fold changes/ into CHANGELOG.md (VERSION=0.2.0)
 	$(PY) -m tools.changelog $(VERSION)
 
-clean: ## remove everything that was made (not .data, where the demo keeps its mail)
+clean: ## remove everything that was made (never data/, where an installation keeps its mail)
 	rm -rf .venv .artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf build dist web/node_modules web/dist src/tindra/server/static

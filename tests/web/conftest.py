@@ -35,6 +35,7 @@ _CHROMIUM_FLAGS = (
 _USING = [
     "urn:ietf:params:jmap:core",
     "urn:ietf:params:jmap:mail",
+    "urn:ietf:params:jmap:submission",
     "urn:tindra:params:jmap:connect",
 ]
 

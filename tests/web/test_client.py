@@ -63,8 +63,16 @@ def test_a_message_is_written_and_sent(page: Page, demo: Demo) -> None:
     expect(panel).not_to_be_visible()
     # It went out through the provider's own server, and came back as new mail.
     expect(page.get_by_text(subject).first).to_be_visible()
-    submissions = demo.call("Email/query", {"filter": {"subject": subject}})
-    assert submissions["ids"]
+    mailboxes = demo.call("Mailbox/get", {"ids": None})["list"]
+    roles = {m["id"]: m["role"] for m in mailboxes}
+    ids = demo.call("Email/query", {"filter": {"subject": subject}})["ids"]
+    emails = demo.call("Email/get", {"ids": ids, "properties": ["mailboxIds"]})["list"]
+    held = sorted(roles[id] for email in emails for id in email["mailboxIds"])
+    assert held == ["inbox", "sent"]
+    sent = demo.call("EmailSubmission/get", {"ids": None})["list"]
+    [mine] = [submission for submission in sent if submission["emailId"] in ids]
+    [status] = mine["deliveryStatus"].values()
+    assert status["smtpReply"].startswith("250")
 
 
 def test_search_finds_and_marks(page: Page, demo: Demo) -> None:

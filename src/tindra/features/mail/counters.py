@@ -7,7 +7,7 @@ Counters are moved by the difference that the touched Threads make, never counte
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -59,11 +59,10 @@ async def apply_counters(tx: Tx, changes: list[Change]) -> None:
     # Whether another Mailbox became the trash in the same transaction is apply_trash's business.
     trash_id, _ = await _load_trash(tx)
     deltas: dict[MailboxId, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    before = _rows_before(after, folded)
     for thread_id in thread_ids:
-        rows = after[thread_id]
-        earlier = _rows_before(rows, thread_id, folded)
-        _add(deltas, count_thread(list(rows.values()), trash_id).items(), 1)
-        _add(deltas, count_thread(list(earlier.values()), trash_id).items(), -1)
+        _add(deltas, count_thread(list(after[thread_id].values()), trash_id).items(), 1)
+        _add(deltas, count_thread(list(before[thread_id].values()), trash_id).items(), -1)
     moved = {id: MailboxCounts(*delta) for id, delta in deltas.items() if any(delta)}
     if moved:
         await tx.add_mailbox_counts(moved)
@@ -131,16 +130,16 @@ async def _load_rows(
 
 
 def _rows_before(
-    rows: dict[EmailId, EmailRow],
-    thread_id: ThreadId,
-    folded: dict[str, tuple[EmailRow | None, EmailRow | None]],
-) -> dict[EmailId, EmailRow]:
-    earlier = dict(rows)
-    for id, (before, after) in folded.items():
-        if before is not None and before.thread_id == thread_id:
-            earlier[EmailId(id)] = before
-        elif after is not None and after.thread_id == thread_id:
-            earlier.pop(EmailId(id), None)
+    after: Mapping[ThreadId, dict[EmailId, EmailRow]],
+    folded: Mapping[str, tuple[EmailRow | None, EmailRow | None]],
+) -> dict[ThreadId, dict[EmailId, EmailRow]]:
+    """The Emails of each Thread as they were before the changes. Cost: O(Emails + changes)."""
+    earlier = defaultdict(dict, {id: dict(rows) for id, rows in after.items()})
+    for id, (before, now) in folded.items():
+        if now is not None:
+            earlier[now.thread_id].pop(EmailId(id), None)
+        if before is not None:
+            earlier[before.thread_id][EmailId(id)] = before
     return earlier
 
 
