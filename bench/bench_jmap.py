@@ -46,7 +46,7 @@ async def fill(data: Path, count: int) -> None:
     """A data folder with one user whose inbox and archive hold `count` messages."""
     async with open_installation(Settings(data=str(data))) as installation:
         services = installation.services
-        user = await add_user(services, LOGIN, PASSWORD)
+        user = await add_user(installation, LOGIN, PASSWORD)
         account = user.home_account_id
         inbox, archive = MailboxId("inbox"), MailboxId("archive")
 

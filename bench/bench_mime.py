@@ -170,7 +170,10 @@ def run_ingest(raw: bytes) -> int:
         for part in (*bodies.text_body, *bodies.html_body)
         if part.type.startswith("text/")
     }
-    return sum(len(decode_text(raw, part).value) for part in texts.values())
+    return sum(
+        len(decode_text(raw, part, content=message.contents.get(part_id or "")).value)
+        for part_id, part in texts.items()
+    )
 
 
 def run_stdlib(raw: bytes) -> int:

@@ -70,10 +70,10 @@ async def measure(server: Dovecot, data: Path, count: int, octets: int) -> bool:
     """Sync, and print what it took."""
     settings = Settings(data=str(data))
     async with open_installation(settings) as installation:
-        user = await add_user(installation.services, USER, "secret")
+        user = await add_user(installation, USER, "secret")
         imap = Endpoint("127.0.0.1", server.port, "none", USER)
         mailbox = NewMailbox("bench@bench.test", "", imap, None, server.password)
-        account_id = await add_mail_account(installation.services, user, mailbox)
+        account_id = await add_mail_account(installation, user, mailbox)
         started, cpu = time.perf_counter(), time.process_time()
         async with running_loops(installation):
             found = await wait_until_live(installation, account_id)

@@ -7,110 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.app.demo_host import PLAIN_MESSAGE, DemoHost
-
-LOGIN = "alex@example.test"
-ADDRESS = "demo@tindra.test"
-
-
-class Cli:
-    """Runs commands on one data folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data"
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("TINDRA_")
-        } | {"COLUMNS": "200", "NO_COLOR": "1"}
-
-    def command(self, *arguments: str) -> list[str]:
-        code = "import sys; from tindra.app.cli import main; sys.argv[0] = 'tindra'; main()"
-        return [sys.executable, "-c", code, *arguments]
-
-    def run(
-        self, *arguments: str | bytes, stdin: bytes = b"", has_data: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run to the end; checks that there is no traceback."""
-        more: list[str | bytes] = ["--data", str(self.data)] if has_data else []
-        command = [*self.command(), *arguments, *more]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, env=self.environment, cwd=self.folder,
-            timeout=60, check=False,
-        )  # fmt: skip
-        out, err = done.stdout.decode(), done.stderr.decode("utf-8", "replace")
-        assert "Traceback" not in out + err, err
-        # 2: the command itself was not understood
-        assert done.returncode in (0, 1, 2), (done.returncode, out, err)
-        return subprocess.CompletedProcess(command, done.returncode, out, err)
-
-    def ok(self, *arguments: str, stdin: bytes = b"") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr + done.stdout
-        return done.stdout
-
-    def refuse(self, *arguments: str | bytes, stdin: bytes = b"", has_data: bool = True) -> str:
-        """Must fail with one sentence."""
-        done = self.run(*arguments, stdin=stdin, has_data=has_data)
-        assert done.returncode == 1, done.stdout
-        said = done.stderr.strip()
-        assert said.startswith("tindra: "), said
-        assert len(said.splitlines()) == 1, said
-        return said
-
-    def add_user(self) -> None:
-        self.ok("user", "add", LOGIN, "--password-stdin", stdin=b"secret\n")
-
-    def account_add(self, host: DemoHost, password: str = "demo") -> subprocess.CompletedProcess:
-        return self.run(
-            "account", "add", LOGIN, ADDRESS, "--imap-host", "127.0.0.1",
-            "--imap-port", str(host.provider.imap_port), "--imap-tls", "none",
-            "--password-stdin", stdin=f"{password}\n".encode(),
-        )  # fmt: skip
-
-    @contextmanager
-    def serving(self, *more: str) -> Iterator[int]:
-        """A running server; gives its port."""
-        process = subprocess.Popen(
-            self.command("serve", "--data", str(self.data), "--port", "0", *more),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment, cwd=self.folder,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline().decode()
-            found = re.search(r":(\d+) from", line)
-            if found is None:
-                process.kill()
-                raise AssertionError(line + process.communicate()[1].decode())
-            yield int(found[1])
-        finally:
-            process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=20)
-            assert b"Traceback" not in err, err.decode()
-            assert process.returncode == 0
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    return Cli(tmp_path)
-
-
-@pytest.fixture
-def host() -> Iterator[DemoHost]:
-    with DemoHost() as running:
-        for number in range(12):
-            running.call(running.provider.deliver, PLAIN_MESSAGE + b"%d\r\n" % number)
-        yield running
+from tests.app.command_line import ADDRESS, LOGIN, Cli, wait_for
+from tests.app.demo_host import DemoHost
 
 
 # -- users -----------------------------------------------------------------------------------------
@@ -118,7 +21,7 @@ def test_a_user_is_made_and_listed_and_gets_app_passwords(cli: Cli) -> None:
     assert "no users yet" in cli.ok("user", "list")
     cli.add_user()
     assert cli.ok("user", "list").split() == [LOGIN]
-    assert "App password" in cli.ok("user", "token", LOGIN, "my [phone]")
+    assert "App password" in cli.ok("token", "add", LOGIN, "my [phone]")
 
 
 def test_a_taken_login_is_refused_whatever_its_case(cli: Cli) -> None:
@@ -138,7 +41,7 @@ def test_a_login_that_cannot_be_is_refused(cli: Cli, login: str) -> None:
 def test_markup_in_a_name_is_shown_as_it_is(cli: Cli) -> None:
     cli.ok("user", "add", "[bold]x[/]", "--password-stdin", stdin=b"secret\n")
     assert cli.ok("user", "list").strip() == "[bold]x[/]"
-    assert "[/nothing]" in cli.refuse("user", "token", "[/nothing]", "x")
+    assert "[/nothing]" in cli.refuse("token", "add", "[/nothing]", "x")
 
 
 @pytest.mark.parametrize("stdin", [b"", b"\n", b"\xff\xfe\n", b"y" * 5000])
@@ -156,7 +59,7 @@ def test_an_argument_that_is_no_text_is_refused(cli: Cli) -> None:
 
 def test_an_unknown_user_is_named_with_those_there_are(cli: Cli) -> None:
     cli.add_user()
-    assert LOGIN in cli.refuse("user", "token", "nobody", "phone")
+    assert LOGIN in cli.refuse("token", "add", "nobody", "phone")
 
 
 # -- accounts --------------------------------------------------------------------------------------
@@ -239,12 +142,12 @@ def test_a_mailbox_is_stopped_and_started_while_a_server_runs(cli: Cli, host: De
     assert cli.account_add(host).returncode == 0
     with cli.serving():
         wait_for(lambda: host.call(lambda: len(host.provider.imap.connections)) > 0)
-        cli.ok("account", "stop", ADDRESS)
+        cli.ok("account", "pause", ADDRESS)
         wait_for(lambda: host.call(lambda: len(host.provider.imap.connections)) == 0)
-        assert "stopped" in cli.ok("account", "list")
-        cli.ok("account", "start", ADDRESS)
+        assert "paused" in cli.ok("account", "list")
+        cli.ok("account", "resume", ADDRESS)
         wait_for(lambda: "live" in cli.ok("account", "list"))
-    assert "is not connected" in cli.refuse("account", "stop", "nobody@example.test")
+    assert "is not connected" in cli.refuse("account", "pause", "nobody@example.test")
 
 
 def test_a_mailbox_added_while_a_server_runs_is_mirrored_by_it(cli: Cli, host: DemoHost) -> None:
@@ -254,13 +157,6 @@ def test_a_mailbox_added_while_a_server_runs_is_mirrored_by_it(cli: Cli, host: D
         assert done.returncode == 0, done.stderr
         assert "Start the server" not in done.stdout
         assert "12 of 12" in cli.ok("account", "list")
-
-
-def wait_for(is_there, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not is_there():
-        assert time.monotonic() < until, "it never came to that"
-        time.sleep(0.1)
 
 
 # -- serve -----------------------------------------------------------------------------------------

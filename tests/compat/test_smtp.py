@@ -657,6 +657,7 @@ def test_ordinary_messages_are_not_rewritten() -> None:
         (250, "", "250"),
         (250, "a\x00b\x1b[0m\r", "250 a b [0m"),
         (250, "\udcff", "250 ?"),
+        (-1, "Response too long", "451 Response too long"),
     ],
 )
 def test_a_reply_of_many_lines_becomes_one(code: int, message: str, expected: str) -> None:

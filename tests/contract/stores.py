@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from obstore.store import LocalStore
 
-from tindra.base.ids import AccountId, BlobId, MailboxId, ModSeq, ThreadId, UserId
+from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId, UserId
 from tindra.core.ports import (
     BlobRow,
     BlobStore,
@@ -70,8 +70,6 @@ class TestableStore(MirrorStore, SecretRowsOwner, Protocol):
     """What both in-process stores offer beyond the ports."""
 
     on_commit: Callable[[CommitInfo], None] | None
-
-    async def trim_changes(self, account_id: AccountId, upto: ModSeq) -> None: ...
 
 
 @dataclass

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore.store import LocalStore
 
 from tests.contract.stores import ACCOUNT, OTHER, FixedClock, Stores
 from tindra.base.ids import is_id
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX
-from tindra.core.errors import Unavailable
+from tindra.core.errors import DiskFull, Unavailable
 from tindra.core.ports import BlobRow, StoreTx
 from tindra.model.blob import make_blob_id
 from tindra.store.blobs.store import Blobs
@@ -83,6 +87,11 @@ def _files(stores: Stores) -> list[Path]:
     return [path for path in (stores.folder / "blobs").rglob("*") if path.is_file()]
 
 
+def _restart(stores: Stores) -> Blobs:
+    """The blobs as a new process finds them."""
+    return Blobs(stores.store, LocalStore(stores.folder / "blobs"), FixedClock())
+
+
 async def test_what_a_crash_cut_short_is_written_again(sqlite: Stores) -> None:
     assert isinstance(sqlite.blobs, Blobs)
     row = await sqlite.blobs.stage(ACCOUNT, LARGE)  # and then no link: the process died
@@ -97,7 +106,57 @@ async def test_a_lost_object_is_unavailable_and_not_a_crash(sqlite: Stores) -> N
     row = await sqlite.blobs.put(ACCOUNT, LARGE)
     _files(sqlite)[0].unlink()
     with pytest.raises(Unavailable):
-        await sqlite.blobs.get(ACCOUNT, row.id)
+        await _restart(sqlite).get(ACCOUNT, row.id)
+
+
+async def test_what_was_put_is_there_after_a_restart(sqlite: Stores) -> None:
+    for data in (SMALL, LARGE):
+        row = await sqlite.blobs.put(ACCOUNT, data)
+        again = _restart(sqlite)
+        assert await again.get(ACCOUNT, row.id) == data
+        assert await again.load_size(ACCOUNT, row.id) == len(data)
+
+
+async def test_a_blob_just_put_needs_no_reading(sqlite: Stores) -> None:
+    row = await sqlite.blobs.put(ACCOUNT, LARGE)
+    _files(sqlite)[0].unlink()
+    assert await sqlite.blobs.get(ACCOUNT, row.id, 5, 9) == LARGE[5:9]
+    assert await sqlite.blobs.get(OTHER, row.id) is None
+
+
+async def test_a_write_that_fails_leaves_nothing_behind(
+    sqlite: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(DiskFull):
+        await sqlite.blobs.put(ACCOUNT, LARGE)
+    monkeypatch.undo()
+    assert _files(sqlite) == []
+    assert await sqlite.blobs.get(ACCOUNT, make_blob_id(LARGE)) is None
+
+
+async def test_octets_are_on_disk_before_they_have_their_name(
+    sqlite: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def note_replace(path: Path, target: Path) -> Path:
+        steps.append("name")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    await sqlite.blobs.stage(ACCOUNT, LARGE)
+    assert steps[:2] == ["file", "name"]
+    assert steps[2:] == ["folder"] * 3, "its folder, and each above it up to the root"
 
 
 async def test_erasing_an_account_deletes_its_objects_only(stores: Stores) -> None:

@@ -36,10 +36,17 @@ from tests.contract.stores import (
 from tests.contract.test_search import document, fill, find, index_all
 from tindra.base.ids import ModSeq
 from tindra.core.errors import DiskFull, MethodError, Unavailable
-from tindra.core.ports import CommitInfo, StoreReader, StoreTx
+from tindra.core.ports import CommitInfo, StoreReader, StoreTx, TimerRow
 from tindra.model.mail import EmailCondition, EmailQuery, EmailSort
 from tindra.store.sqlite import connection, reader, schema, search_table, writer
-from tindra.store.sqlite.erase import erase_account
+from tindra.store.sqlite import store as sqlite_store
+from tindra.store.sqlite.erase import (
+    erase_account,
+    erase_rows,
+    finish_erasing,
+    list_erasing,
+    mark_erased,
+)
 from tindra.store.sqlite.query import Sources, compile_query
 from tindra.store.sqlite.schema import ACCOUNT_TABLES, ForeignFile
 from tindra.store.sqlite.search_table import locate_account
@@ -343,7 +350,7 @@ async def test_every_account_table_is_erased(tmp_path: Path) -> None:
     assert of_accounts == ACCOUNT_TABLES
 
 
-async def test_an_unfinished_erasing_goes_on_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_unfinished_erasing_is_known_at_the_next_start(tmp_path: Path) -> None:
     stores = await open_stores("sqlite", tmp_path)
     await stores.write(lambda tx: _put(tx, "o1"))
     store = _store(stores)
@@ -366,8 +373,68 @@ async def test_an_unfinished_erasing_goes_on_at_the_next_start(tmp_path: Path) -
     assert await stores.read(_ids) == ["o1"]
     await store.close()
     stores = await open_sqlite(tmp_path)
+    store = _store(stores)
+    assert await list_erasing(store) == [ACCOUNT]
+    assert [account.id for account in await stores.directory.load_accounts(None)] == [OTHER]
+    await erase_rows(store, ACCOUNT)
     assert await stores.read(_ids) == []
+    assert await list_erasing(store) == [ACCOUNT], "there may be more elsewhere"
+    await finish_erasing(store, ACCOUNT)
+    assert await list_erasing(store) == []
     await stores.store.close()
+
+
+async def test_an_account_that_is_being_erased_gives_no_work(sqlite: Stores) -> None:
+    await fill(sqlite, 3)
+    await sqlite.write(lambda tx: tx.put_timer(TimerRow("snooze", "e1", 1, b"")))
+    store = _store(sqlite)
+    assert await sqlite.store.list_due(NOW_MS, 10) == [ACCOUNT]
+    assert await sqlite.search.list_unindexed(ACCOUNT, 9)
+    await store.run_write(lambda conn: mark_erased(conn, ACCOUNT))
+    assert await sqlite.store.list_due(NOW_MS, 10) == []
+    assert await sqlite.search.list_unindexed(ACCOUNT, 9) == []
+
+
+async def test_the_accounts_are_looked_through_only_when_another_process_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = await open_stores("sqlite", tmp_path)
+    other = await open_sqlite(tmp_path)
+    looks = 0
+    load = sqlite_store._load_modseqs
+
+    def count(conn: connection.StoreConnection) -> Any:
+        nonlocal looks
+        looks += 1
+        return load(conn)
+
+    monkeypatch.setattr(sqlite_store, "_load_modseqs", count)
+    try:
+        for number in range(5):
+            await mine.write(partial(_put, id=f"o{number}"))
+            assert await mine.store.poll_changes() == []
+        assert looks == 0, "one's own commits cost nothing"
+        await other.write(lambda tx: _put(tx, "x"))
+        assert len(await mine.store.poll_changes()) == 1
+        assert looks == 1
+    finally:
+        await mine.store.close()
+        await other.store.close()
+
+
+async def test_a_store_that_cannot_write_says_so_until_it_can(sqlite: Stores) -> None:
+    store = _store(sqlite)
+    assert await store.find_trouble() is None
+    pages = await store.run_write(lambda conn: conn.pragma("page_count"))
+    await store.run_write(lambda conn: conn.pragma("max_page_count", pages + 30))
+    await _write_until_full(sqlite)
+    assert await store.find_trouble() == "the disk is full"
+    assert await store.find_trouble() == "the disk is full", "asking does not cure it"
+    await store.run_write(lambda conn: conn.pragma("max_page_count", 10**6))
+    assert await store.find_trouble() is None
+    meta = await store.run_read(lambda conn: list(conn.execute("SELECT key FROM meta")))
+    assert ("probe",) not in meta
+    await sqlite.store.check_invariants(ACCOUNT)
 
 
 # -- the search file ------------------------------------------------------------------------------
@@ -510,3 +577,19 @@ async def test_a_query_that_looks_at_too_much_is_refused(
         assert len(await stores.read(lambda r: r.load_emails([row.doc_id for row in rows]))) == 300
     finally:
         await stores.store.close()
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+async def test_the_first_error_of_a_read_is_the_one_that_is_told(
+    sqlite: Stores, is_long: bool
+) -> None:
+    """Some failures end the transaction by themselves; to end it again must not hide them."""
+    store: Any = sqlite.store
+
+    def fail(conn: Any) -> None:
+        conn.execute("ROLLBACK")
+        raise apsw.IOError("the disk is gone")
+
+    with pytest.raises(Unavailable, match="the disk is gone"):
+        await store.run_read(fail, is_long=is_long)
+    assert await store.run_read(lambda conn: conn.execute("SELECT 1").get, is_long=is_long) == 1

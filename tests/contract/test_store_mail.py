@@ -196,6 +196,16 @@ async def test_threads_are_found_by_id_reference_and_subject(stores: Stores) -> 
     assert found == [msgspec.structs.replace(rows[3], **stamp)]
     refs = await stores.read(lambda r: r.find_threads_by_reference(["r1", "r2", "r3"]))
     assert refs == {"r1": ["t02"], "r2": ["t01", "t02"]}
+    robot = [_thread(f"u{n:02}", latest_ms=n, subject_key="") for n in range(30)]
+
+    async def run_robot(tx: StoreTx) -> None:
+        await tx.put_threads(robot)
+        for row in robot:
+            await tx.put_thread_references(row.id, ["same"])
+
+    await stores.write(run_robot)
+    refs = await stores.read(lambda r: r.find_threads_by_reference(["same", "r1", "same"]))
+    assert refs == {"r1": ["t02"], "same": [row.id for row in robot[-20:]]}
     by_subject = await stores.read(lambda r: r.find_threads_by_subject("s", 5))
     assert [thread.latest_ms for thread in by_subject] == list(range(29, 9, -1))
     assert await stores.read(lambda r: r.find_threads_by_subject("", 0)) == []

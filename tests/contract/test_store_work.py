@@ -1,4 +1,4 @@
-"""Outbox, timers, dedup answers and the mirror through the Store port."""
+"""Outbox, timers and the mirror through the Store port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.contract.stores import (
 from tindra.base.ids import MailboxId, ModSeq
 from tindra.core.ports import OutboxRow, StoreReader, StoreTx, TimerRow
 from tindra.model.mail import RemoteRow
-from tindra.store.bounds import DEDUP_KEPT_MS
 
 
 async def _list_mirror(reader: StoreReader) -> list[OutboxRow]:
@@ -100,31 +99,19 @@ async def test_accounts_with_work_are_found(stores: Stores) -> None:
     await stores.write(lambda tx: tx.put_outbox("mirror", "e1", b"", 20), OTHER)
     assert await stores.store.list_due(9, 10) == []
     assert await stores.store.list_due(10, 10) == [ACCOUNT]
-    assert sorted(await stores.store.list_due(20, 10)) == [ACCOUNT, OTHER]
+    assert await stores.store.list_due(20, 10) == [ACCOUNT, OTHER]
     assert len(await stores.store.list_due(20, 1)) == 1
 
 
-# -- dedup ----------------------------------------------------------------------------------------
-async def test_an_answer_is_remembered_with_what_it_answers(stores: Stores) -> None:
-    async def run(tx: StoreTx) -> None:
-        await tx.put_object("Thing", "o1", b"{}")
-        await tx.put_dedup("k1", b"answer", NOW_MS)
-        assert await tx.load_dedup("k1") == b"answer"
-
-    await stores.write(run)
-    assert await stores.read(lambda r: r.load_dedup("k1")) == b"answer"
-    assert await stores.read(lambda r: r.load_dedup("k2")) is None
-    assert await stores.read(lambda r: r.load_dedup("k1"), OTHER) is None
-
-
-async def test_old_answers_are_forgotten(stores: Stores) -> None:
-    await stores.write(lambda tx: tx.put_dedup("k1", b"1", NOW_MS))
-    later_ms = NOW_MS + DEDUP_KEPT_MS
-    await stores.write(lambda tx: tx.put_dedup("k2", b"2", later_ms))
-    assert await stores.read(lambda r: r.load_dedup("k1")) == b"1"
-    await stores.write(lambda tx: tx.put_dedup("k3", b"3", later_ms + 1))
-    assert await stores.read(lambda r: r.load_dedup("k1")) is None
-    assert await stores.read(lambda r: r.load_dedup("k2")) == b"2"
+async def test_the_longest_due_come_first_and_one_topic_can_be_asked_for(stores: Stores) -> None:
+    await stores.write(lambda tx: tx.put_outbox("mirror", "e1", b"", 5))
+    await stores.write(lambda tx: tx.put_timer(TimerRow("snooze", "e2", 30, b"")))
+    await stores.write(lambda tx: tx.put_outbox("submission", "e1", b"", 10), OTHER)
+    assert await stores.store.list_due(30, 10) == [ACCOUNT, OTHER]
+    assert await stores.store.list_due(30, 1, "submission") == [OTHER]
+    assert await stores.store.list_due(30, 10, "submission") == [OTHER, ACCOUNT]
+    assert await stores.store.list_due(20, 10, "submission") == [OTHER]
+    assert await stores.store.list_due(30, 10, "other") == [ACCOUNT]
 
 
 # -- the mirror -----------------------------------------------------------------------------------

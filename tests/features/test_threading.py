@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -143,7 +144,7 @@ class Talk:
         self._world = world
         self._mailbox_id = mailbox_id
 
-    async def add(self, subject: str, id: str, day: int = 0, **fields: str) -> str:
+    async def add(self, subject: str, id: str, day: int = 0, **fields: Any) -> str:
         """A message; gives its threadId."""
         moment = f"2026-{1 + day // 28:02}-{1 + day % 28:02}T00:00:00Z"
         raw = make_raw(subject, id, **fields)
@@ -196,7 +197,7 @@ async def test_the_nearest_relative_decides_between_two_threads_of_one_subject(
 
 async def test_a_reply_without_references_joins_by_subject_and_people(world: World) -> None:
     talk = await make_talk(world)
-    people = {"From": "mira@x.test", "To": "alex@x.test"}
+    people: dict[str, Any] = {"From": "mira@x.test", "To": "alex@x.test"}
     back = {"From": "alex@x.test", "To": "mira@x.test"}
     first = await talk.add("Dinner", "a@x", **people)
     assert await talk.add("Re: Dinner", "b@x", day=1, **back) == first
@@ -244,7 +245,7 @@ async def test_robots_that_use_one_reference_for_everything_stay_affordable(
     monkeypatch.setattr(threading, "CANDIDATES_MAX", 3)
     assert CANDIDATES_MAX >= 3
     talk = await make_talk(world)
-    robot = {"References": "<same@robot.test>"}
+    robot: dict[str, Any] = {"References": "<same@robot.test>"}
     found = [await talk.add(f"Build {n}", f"{n}@x", **robot) for n in range(6)]
     assert len(set(found)) == 6
     assert await talk.add("Re: Build 5", "x@x", **robot) == found[5]

@@ -59,10 +59,10 @@ class Installed:
 
     async def prepare(self) -> None:
         async with open_installation(self.settings) as installation:
-            user = await add_user(installation.services, "alex", "secret")
+            user = await add_user(installation, "alex", "secret")
             imap = Endpoint("127.0.0.1", self._server.port, "none", self._user)
             mailbox = NewMailbox("me@example.test", "", imap, None, self._server.password)
-            await add_mail_account(installation.services, user, mailbox)
+            await add_mail_account(installation, user, mailbox)
 
     async def act(self, fn: Callable[[World], Awaitable[Any]]) -> Any:
         """Do something as a device, while nobody serves."""

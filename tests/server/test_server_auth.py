@@ -192,6 +192,21 @@ def test_wrong_passwords_are_throttled_for_that_login_at_that_address_and_then_f
     assert get_session(world).status == 200
 
 
+def test_guesses_that_come_all_at_once_are_counted_like_others() -> None:
+    world = World()
+
+    async def guess(number: int) -> int:
+        auth = basic("ada@example.com", f"wrong{number}")
+        return (await ask(world.app, "GET", SESSION, auth=auth)).status
+
+    async def run() -> list[int]:
+        return await asyncio.gather(*map(guess, range(3 * limits.SIGN_IN_FAILURES_MAX)))
+
+    told = asyncio.run(run())
+    assert told.count(401) == limits.SIGN_IN_FAILURES_MAX
+    assert told.count(429) == 2 * limits.SIGN_IN_FAILURES_MAX
+
+
 def test_one_address_that_tries_many_logins_is_throttled_as_well() -> None:
     world = World()
     for number in range(10 * limits.SIGN_IN_FAILURES_MAX):

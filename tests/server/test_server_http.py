@@ -134,6 +134,22 @@ def test_health_says_that_the_process_lives_and_readiness_that_the_store_answers
     assert go(world, "GET", "/readyz").status == 503
 
 
+def test_a_server_that_can_take_nothing_new_is_not_ready_and_says_why_until_it_can() -> None:
+    troubles: list[str | None] = [None, "the disk of the data folder is full", None]
+
+    async def find_trouble() -> str | None:
+        return troubles.pop(0)
+
+    world = World(find_trouble=find_trouble)
+    assert go(world, "GET", "/readyz").status == 200
+    answer = go(world, "GET", "/readyz")
+    assert answer.status == 503
+    assert answer.json["detail"] == "the disk of the data folder is full"
+    assert answer.header("retry-after")
+    assert go(world, "GET", "/healthz").status == 200, "a restart would not help"
+    assert go(world, "GET", "/readyz").status == 200
+
+
 def test_metrics_count_requests_and_calls_and_show_only_declared_names() -> None:
     world = World()
 

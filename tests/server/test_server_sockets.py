@@ -290,6 +290,30 @@ def test_an_upload_in_chunks_is_stored_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "trailer", "expected"),
+    [
+        ("", "", 401), ("", f"Authorization: {BASIC}\r\n", 401),
+        (f"Authorization: {BASIC}\r\n", "Authorization: Basic eDp5\r\n", 200),
+        (f"Authorization: {BASIC}\r\n", "Host: evil/\r\n", 200),
+    ],
+)  # fmt: skip
+def test_a_trailer_never_becomes_a_header(header: str, trailer: str, expected: int) -> None:
+    async def test() -> None:
+        async with running() as server, server.connect() as wire:
+            head = (
+                f"POST /jmap/api HTTP/1.1\r\nHost: h\r\n{header}"
+                "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            size = b"%x" % len(ECHO)
+            await wire.send(
+                head.encode() + size + b"\r\n" + ECHO + b"\r\n0\r\n" + trailer.encode() + b"\r\n"
+            )
+            assert (await wire.read_answer())[0] == expected
+
+    run(test)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n",

@@ -124,9 +124,9 @@ class BreakableStore(MemoryStore):
             raise Unavailable("queue full")
         super()._check_open()
 
-    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
+    async def list_due(self, now_ms: int, limit: int, topic: str | None = None) -> list[AccountId]:
         self._check_open()
-        return await super().list_due(now_ms, limit)
+        return await super().list_due(now_ms, limit, topic)
 
 
 class BreakableBlobs(Blobs):

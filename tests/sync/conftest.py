@@ -26,13 +26,11 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 @pytest.hookimpl
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The programs against a running provider take minutes: they run with `make test-all`.
-
-    The plan and the first sync stay in every run.
-    """
+    """A mirror killed at every point takes minutes: that runs with `make test-all`, like the long
+    row of random programs."""
     for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.stem not in _QUICK:
+        if item.path.parent == Path(__file__).parent and item.path.stem in _SLOW:
             item.add_marker(pytest.mark.slow)
 
 
-_QUICK = {"test_plan", "test_first_sync"}
+_SLOW = {"test_crash_sync"}

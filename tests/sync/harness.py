@@ -37,7 +37,9 @@ from tindra.sync.turns import Pace
 
 FAST = Pace(poll_ms=150, ghost_ms=200, tell_ms=0, rest_ms_max=150)
 """Everything that takes minutes in life, in tenths of a second."""
-SETTLE_S_MAX = 20.0
+SETTLE_S_MAX = 120.0
+"""Far more than anything takes, however busy the machine: only what waits for ever gets there."""
+STOP_S_MAX = 60.0
 Held = dict[str, dict[str, tuple[str, ...]]]
 """Path -> content -> keywords."""
 
@@ -104,6 +106,7 @@ class Mirrored:
         self.statuses: list[dict[str, Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._told = 0
 
     @property
     def services(self) -> Services:
@@ -138,11 +141,24 @@ class Mirrored:
         assert self._task is None
         self._task = asyncio.ensure_future(self._run())
 
+    async def start_and_look(self) -> None:
+        """Mirror, and wait until everything was asked for once."""
+        self._told = 0
+        self.start()
+
+        async def has_looked() -> bool:
+            # It says that it connects, and then what it found; before, the old words stand there.
+            return self._told >= 2 and (await self.status())["phase"] == "live"
+
+        await self.wait_until(has_looked, lambda: "it never came to live")
+        await self.settle()
+
     async def stop(self) -> None:
         """End mirroring at once, whatever it is doing."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            _, late = await asyncio.wait([self._task], timeout=STOP_S_MAX)
+            assert not late, "the mirror would not end"
             task, self._task = self._task, None
             error = None if task.cancelled() else task.exception()
             if error is not None:
@@ -164,6 +180,7 @@ class Mirrored:
     async def _run(self) -> None:
         def hear(info: CommitInfo) -> None:
             if "Connection" in info.states:
+                self._told += 1
                 self._changed.set()
 
         unsubscribe = self.services.bus.subscribe(hear)

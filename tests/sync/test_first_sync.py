@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tests.sync.conftest import Open
-from tests.sync.harness import make_mail
+from tests.sync.harness import FAST, make_mail
 from tindra.model.blob import make_blob_id
 
 
@@ -49,12 +51,12 @@ async def test_a_second_start_has_nothing_to_do(harness: Open) -> None:
     async with harness(count=120) as h:
         await h.connect()
         await h.settle()
+        await h.wait_for_status(phase="live", progress=100)
         await h.stop()
         before = await h.world.load_all()
         modseqs = {name: f.highestmodseq for name, f in h.demo.store.folders.items()}
-        h.start()
-        await h.wait_for_status(phase="live")
-        await h.settle()
+        await h.start_and_look()
+        await h.wait_for_status(phase="live", progress=100)
         assert await h.world.load_all() == before
         assert {n: f.highestmodseq for n, f in h.demo.store.folders.items()} == modseqs
 
@@ -90,3 +92,18 @@ async def test_what_a_device_does_during_the_first_sync_reaches_the_provider(har
         await h.move(id, "Archive")
         await h.settle()
         assert make_mail(599) in {m.raw for m in h.folder("Archive").messages.values()}
+
+
+async def test_a_provider_that_is_slower_than_the_rounds_starves_nothing(harness: Open) -> None:
+    """Asking all mailboxes takes longer than the pause between two rounds: what comes after the
+    questions gets its turn all the same."""
+    pace = msgspec.structs.replace(FAST, poll_ms=1)
+    async with harness(pace=pace) as h:
+        for number in range(20):
+            h.deliver(number, "INBOX" if number % 2 else "Archive")
+        await h.connect()
+        await h.settle()
+        h.folder().expunge([h.uid_of(1)])
+        h.demo.store.renumber(h.folder("Archive"))
+        await h.settle()
+        assert len(await h.find_ids()) == 19

@@ -6,9 +6,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.virtual_clock import SeededRandom
 from tindra.base.ids import BlobId, EmailId, MailboxId, ThreadId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, encode_email_id
+from tindra.sync.patience import PARKED_MS, Patience
 from tindra.sync.plan import (
+    BRAKE_HANDFUL,
     BRAKE_MESSAGES_MIN,
     GHOST_LOST,
     GHOST_UNSEEN,
@@ -185,10 +188,16 @@ def test_the_brake_holds_what_is_much_and_new(known: int, gone: int) -> None:
 
 
 def test_a_few_mailboxes_may_go_at_once_and_most_may_not() -> None:
-    assert decide_mailboxes_gone(2, 2, False) == "apply"
-    assert decide_mailboxes_gone(20, 10, False) == "apply"
-    assert decide_mailboxes_gone(20, 11, False) == "hold"
-    assert decide_mailboxes_gone(20, 11, True) == "apply"
+    assert decide_mailboxes_gone(2, 2, 0, False) == "apply"
+    assert decide_mailboxes_gone(20, 10, BRAKE_HANDFUL, False) == "apply"
+    assert decide_mailboxes_gone(20, 11, 0, False) == "hold"
+    assert decide_mailboxes_gone(20, 11, 0, True) == "apply"
+
+
+def test_a_single_mailbox_may_go_at_once_only_if_it_holds_next_to_nothing() -> None:
+    assert decide_mailboxes_gone(20, 1, BRAKE_HANDFUL, False) == "apply"
+    assert decide_mailboxes_gone(20, 1, BRAKE_HANDFUL + 1, False) == "hold"
+    assert decide_mailboxes_gone(20, 1, 100_000, True) == "apply"
 
 
 # -- the tree --------------------------------------------------------------------------------------
@@ -249,3 +258,9 @@ def test_places_in_the_tree_follow_the_delimiter() -> None:
     assert find_place(listed("A/B"), {"A": "m1"}) == ("m1", "B")
     assert find_place(listed("A/B"), {}) == (None, "A/B")
     assert find_place(RemoteMailbox("A/B", None, None, True), {"A": "m1"}) == (None, "A/B")
+
+
+def test_what_was_left_out_is_tried_first_of_all_and_then_once_a_day() -> None:
+    patience = Patience(SeededRandom())
+    due = list(range(0, 3 * PARKED_MS, PARKED_MS // 4))
+    assert [ms for ms in due if patience.is_parked_due(ms)] == [0, PARKED_MS, 2 * PARKED_MS]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from tests.sync.conftest import Open
 from tests.sync.harness import FAST, Harness, make_mail
+from tindra.app.demo.faults import Faults
 from tindra.base import limits
 from tindra.model.blob import make_blob_id
 
@@ -110,6 +112,26 @@ async def test_a_rename_on_both_sides_ends_with_that_of_the_device(harness: Open
         await h.settle()
         assert "Ours" in h.hold_remote()
         assert (await h.find_mailboxes())["Ours"] == mailboxes["Old"]
+
+
+@pytest.mark.parametrize("is_atomic", [True, False], ids=["MOVE", "no MOVE"])
+async def test_an_act_in_a_mailbox_that_was_just_renamed_there_follows_it_at_once(
+    harness: Open, is_atomic: bool
+) -> None:
+    # Nothing but the refusal of the old name can tell of the new one before the test is over.
+    pace = msgspec.structs.replace(FAST, poll_ms=600_000)
+    async with harness(pace=pace, faults=Faults(no_move=not is_atomic)) as h:
+        h.deliver(9, "Old")
+        await start(h)
+        mailboxes = await h.find_mailboxes()
+        h.demo.store.rename(h.folder("Old"), "New")
+        await h.move(await h.id_of(1), "Old")
+        await h.update(await h.id_of(9), **{"keywords__$flagged": True})
+        await h.settle()
+        assert "Old" not in h.hold_remote(), "the old name was made again"
+        assert len(h.hold_remote()["New"]) == 2
+        assert (await h.find_mailboxes())["New"] == mailboxes["Old"]
+        await h.wait_for_status(lastError=None)
 
 
 async def test_a_mailbox_destroyed_by_a_device_goes_with_its_mail(harness: Open) -> None:
@@ -230,3 +252,51 @@ async def test_mailboxes_that_stay_away_are_gone_in_the_end(harness: Open) -> No
             h.demo.store.delete(h.folder(f"Many-{name}"))
         await h.settle()
         assert len(await h.find_ids()) == 3
+
+
+async def test_a_mailbox_that_was_refused_before_it_went_goes_all_the_same(harness: Open) -> None:
+    async with harness() as h:
+        h.deliver(9, "Gone")
+        await start(h)
+        h.faults.phantom_folders = frozenset({"Gone"})
+        await h.wait_for_status(lastError=lambda text: text is not None and "Gone" in text)
+        h.demo.store.delete(h.folder("Gone"))
+        h.faults.heal()
+        await h.settle()
+        assert "Gone" not in await h.find_mailboxes()
+        await h.wait_for_status(lastError=None)
+
+
+async def test_one_full_mailbox_that_is_missing_once_loses_nothing(harness: Open) -> None:
+    # Only a start looks at the tree: there is no second look before it is there again.
+    pace = msgspec.structs.replace(FAST, poll_ms=600_000)
+    async with harness(pace=pace) as h:
+        for number in range(10):
+            h.deliver(100 + number, "Full")
+        await start(h)
+        before, mailboxes = await h.find_ids(), await h.find_mailboxes()
+        await h.stop()
+        kept = h.demo.store.folders.pop("Full")
+        h.start()
+        status = await h.wait_for_status(lastError=lambda text: text is not None)
+        assert status["lastError"].startswith("Full are not listed any more"), status
+        assert (await h.hold_local())["Full"]
+        await h.stop()
+        h.demo.store.folders["Full"] = kept
+        h.start()
+        await h.wait_for_status(lastError=None, phase="live")
+        await h.settle()
+        assert await h.find_ids() == before
+        assert await h.find_mailboxes() == mailboxes
+
+
+async def test_one_full_mailbox_that_stays_away_is_gone_in_the_end(harness: Open) -> None:
+    async with harness() as h:
+        for number in range(10):
+            h.deliver(100 + number, "Full")
+        await start(h)
+        h.demo.store.delete(h.folder("Full"))
+        await h.settle()
+        assert "Full" not in await h.find_mailboxes()
+        assert len(await h.find_ids()) == 3
+        await h.wait_for_status(lastError=None)

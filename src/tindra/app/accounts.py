@@ -1,8 +1,9 @@
-"""The commands about users and accounts, with their output."""
+"""The commands about connected mailboxes, with their output."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,11 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tindra.app.config import Settings, SettingsError
+from tindra.app.erasing import run_erasings
 from tindra.app.people import (
     NewMailbox,
     add_mail_account,
-    add_token,
-    add_user,
     check_address,
     check_not_connected,
     find_user,
@@ -25,6 +25,7 @@ from tindra.app.people import (
 from tindra.app.serve import hold_lock, running_loops
 from tindra.app.wiring import Installation, open_installation
 from tindra.base.ids import AccountId
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.features.connect import (
     Endpoint,
@@ -33,10 +34,17 @@ from tindra.features.connect import (
     stop_connection,
     update_password,
 )
+from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
+from tindra.model.mail import EmailQuery
+from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.ports import Rejected
 from tindra.sync.route import make_settings
 
 _WATCH_S = 0.25
+_COUNTED_MAX = 100_000
+"""Intents of one kind that are counted for a person."""
+Confirm = Callable[[str], None]
+"""Asks a question; raises SystemExit unless the answer is yes."""
 _PHASES = {
     "connecting": "connecting",
     "backfilling": "[yellow]first sync[/]",
@@ -44,35 +52,8 @@ _PHASES = {
     "waiting": "[yellow]waiting to try again[/]",
     "needsAuth": "[red]password refused[/]",
     "refused": "[red]refused by the provider[/]",
-    "stopped": "stopped",
+    "stopped": "paused",
 }
-
-
-async def run_user_add(settings: Settings, console: Console, login: str, password: str) -> None:
-    """`tindra user add`."""
-    async with open_installation(settings) as installation:
-        user = await add_user(installation.services, login, password)
-        console.print(f"User [bold]{escape(user.login)}[/] is made.")
-        console.print(f"Next: tindra account add {escape(user.login)} ADDRESS --imap-host HOST")
-
-
-async def run_user_list(settings: Settings, console: Console) -> None:
-    """`tindra user list`."""
-    async with open_installation(settings) as installation:
-        users = await installation.services.directory.list_users()
-        if not users:
-            console.print("There are no users yet. Make one: tindra user add LOGIN")
-        for user in sorted(users, key=lambda u: u.login):
-            console.print(escape(user.login))
-
-
-async def run_user_token(settings: Settings, console: Console, login: str, name: str) -> None:
-    """`tindra user token`."""
-    async with open_installation(settings) as installation:
-        user = await find_user(installation.services, login)
-        text = await add_token(installation.services, user, name)
-        console.print(f"App password of {escape(user.login)} for {escape(name)}, shown only now:")
-        console.print(f"  [bold]{text}[/]", soft_wrap=True)
 
 
 async def run_account_add(
@@ -89,7 +70,7 @@ async def run_account_add(
         mailbox = mailbox._replace(address=check_address(mailbox.address))
         await check_not_connected(services, user, mailbox.address)
         await _try_login(installation, console, mailbox.imap, mailbox.password)
-        account_id = await add_mail_account(services, user, mailbox)
+        account_id = await add_mail_account(installation, user, mailbox)
         console.print(f"[green]{escape(mailbox.address)}[/] is connected ({account_id}).")
         is_first = stack.enter_context(hold_lock(settings))
         if is_first:
@@ -175,13 +156,79 @@ async def run_account_password(
 async def run_account_pause(
     settings: Settings, console: Console, address: str, is_stopped: bool
 ) -> None:
-    """`tindra account stop` and `start`."""
+    """`tindra account pause` and `resume`."""
     async with open_installation(settings) as installation:
         account_id, id, connection = await find_connection(installation, address)
-        change = stop_connection if is_stopped else start_connection
-        await change(installation.services, account_id, id)
-        word = "stopped" if is_stopped else "started"
-        console.print(f"{escape(connection['address'])} is {word}.")
+        name = escape(connection["address"])
+        if is_stopped:
+            await stop_connection(installation.services, account_id, id)
+            console.print(f"{name} is paused; what is changed meanwhile is told to it later.")
+            console.print(f"To go on: tindra account resume {name}", soft_wrap=True)
+            return
+        await start_connection(installation.services, account_id, id)
+        console.print(f"{name} is mirrored again{await _say_who(settings)}")
+
+
+async def _say_who(settings: Settings) -> str:
+    with hold_lock(settings) as is_first:
+        return " once a server runs: tindra serve" if is_first else "."
+
+
+async def run_account_remove(
+    settings: Settings, console: Console, address: str, confirm: Confirm
+) -> None:
+    """`tindra account remove`: say what goes, ask, and erase it.
+
+    Args:
+        confirm: raises SystemExit when the answer is no.
+    """
+    async with open_installation(settings) as installation:
+        account_id, _, connection = await find_connection(installation, address)
+        console.print(await describe(installation, account_id, connection), soft_wrap=True)
+        confirm(f"Remove {connection['address']} from this server?")
+        await installation.registrar.mark_erased(account_id)
+        console.print(f"{escape(connection['address'])} is removed.")
+        await clear_away(installation, console)
+
+
+async def describe(
+    installation: Installation, account_id: AccountId, connection: dict[str, Any]
+) -> str:
+    """What is lost with an account, in lines for the one who removes it."""
+    [account] = await installation.services.directory.load_accounts([account_id])
+    owner = await installation.services.directory.load_user(account.owner_id)
+
+    async def count(reader: StoreReader) -> tuple[int, int, int]:
+        _, total = await reader.query_emails(EmailQuery(), 0, True)
+        told = 0
+        for topic in (EMAIL_TOPIC, MAILBOX_TOPIC):
+            told += len(await reader.list_outbox(topic, NEVER_MS, _COUNTED_MAX))
+        waiting = await reader.list_outbox(SUBMISSION_TOPIC, NEVER_MS, _COUNTED_MAX)
+        return total or 0, told, len(waiting)
+
+    emails, untold, unsent = await installation.services.store.read(account_id, count, is_long=True)
+    whose = f" of {escape(owner.login)}" if owner is not None else ""
+    lines = [
+        f"[bold]{escape(connection['address'])}[/]{whose} ({account_id}), here on this server:",
+        f"  {emails} messages with their words in the search index, and the password",
+    ]
+    if untold:
+        lines.append(f"  [red]{untold} changes that the provider was not told of yet[/]")
+    if unsent:
+        lines.append(f"  [red]{unsent} messages that wait to be sent and would not be[/]")
+    host = escape(connection["host"])
+    lines.append(f"The mail at {host} stays as it is; this server only forgets its copy.")
+    return "\n".join(lines)
+
+
+async def clear_away(installation: Installation, console: Console) -> None:
+    """Erase what removed accounts leave behind, or let the running server do it."""
+    with hold_lock(installation.settings) as is_first:
+        if is_first:
+            await run_erasings(installation)
+            console.print("Everything that was kept of it is erased.")
+        else:
+            console.print("The running server lets go of it and erases what was kept.")
 
 
 async def find_connection(

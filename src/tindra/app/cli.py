@@ -18,14 +18,24 @@ from rich.markup import escape
 
 from tindra.app.config import Settings, SettingsError, load_settings
 
+
+def _show_default(value: object) -> str | None:
+    """What help says of a default: nothing where it is only "no" or "nothing"."""
+    return None if value in (False, "", None) else str(value)
+
+
 app = App(
     name="tindra",
     help="Tindra: the open backend of a smart, shared, focused email client.",
+    help_epilogue="Something is wrong? Start with: tindra doctor",
     version_flags=["--version"],
+    default_parameter=Parameter(negative=(), show_default=_show_default),
 )
 user_app = App(name="user", help="People who sign in.")
+token_app = App(name="token", help="Devices that are signed in, and app passwords.")
 account_app = App(name="account", help="Connected mailboxes.")
 app.command(user_app)
+app.command(token_app)
 app.command(account_app)
 
 ConfigFile = Annotated[
@@ -90,22 +100,26 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     base_url: str | None = None,
+    tls: tuple[str, str] | None = None,
 ) -> None:
     """Run the server: all roles in one process.
 
-    Parameters
-    ----------
-    host: Address to listen on.
-    port: Port to listen on; 0 takes a free one.
-    base_url: Public address, when a proxy stands before this server.
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        base_url: Public address, when a proxy stands before this server.
+        tls: Serve https: the files of the certificate chain and of its key.
     """
     from tindra.app.serve import run_serve
 
-    settings = _load(config, data=data, host=host, port=port, base_url=base_url)
+    cert, key = tls or (None, None)
+    settings = _load(
+        config, data=data, host=host, port=port, base_url=base_url, tls_cert=cert, tls_key=key
+    )
 
     def tell(bound: int) -> None:
-        where = escape(settings.data)
-        console.print(f"Tindra serves [bold]http://{settings.host}:{bound}[/] from {where}")
+        url = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{bound}"
+        console.print(f"Tindra serves [bold]{url}[/] from {escape(settings.data)}")
 
     _run(lambda: run_serve(settings, tell))
 
@@ -121,12 +135,11 @@ def demo(
 ) -> None:
     """Try everything at once: a provider full of mail, and a server that mirrors it.
 
-    Parameters
-    ----------
-    port: Port to listen on; 0 takes a free one.
-    host: Address to listen on.
-    messages: How much mail the provider has.
-    quiet: Print only the address.
+    Args:
+        port: Port to listen on; 0 takes a free one.
+        host: Address to listen on.
+        messages: How much mail the provider has.
+        quiet: Print only the address.
     """
     from tindra.app.demo.command import run_demo
     from tindra.app.log import set_up_log
@@ -178,6 +191,22 @@ def _ask_password(prompt: str, is_new: bool, from_stdin: bool) -> str:
     return password
 
 
+def _ask_yes(question: str) -> None:
+    """Raises: SystemExit unless the answer is yes."""
+    if not sys.stdin.isatty():
+        _fail("there is no terminal to ask; say --yes if you are sure")
+    try:
+        answer = input(f"{question} [y/N] ")
+    except (EOFError, KeyboardInterrupt):
+        raise SystemExit(130) from None
+    if answer.strip().lower() not in ("y", "yes"):
+        _fail("nothing was removed")
+
+
+def _say_yes(question: str) -> None:
+    """The answer was given with --yes."""
+
+
 @user_app.command(name="add")
 def user_add(
     login: str,
@@ -188,12 +217,11 @@ def user_add(
 ) -> None:
     """Make a user.
 
-    Parameters
-    ----------
-    login: What the user signs in as; an address, usually.
-    password_stdin: Read the password from standard input.
+    Args:
+        login: What the user signs in as; an address, usually.
+        password_stdin: Read the password from standard input.
     """
-    from tindra.app.accounts import run_user_add
+    from tindra.app.users import run_user_add
 
     settings = _load(config, data=data)
     password = _ask_password(f"New password for {login}", True, password_stdin)
@@ -203,27 +231,108 @@ def user_add(
 @user_app.command(name="list")
 def user_list(*, config: ConfigFile = None, data: DataFolder = None) -> None:
     """List the users."""
-    from tindra.app.accounts import run_user_list
+    from tindra.app.users import run_user_list
 
     settings = _load(config, data=data)
     _run(lambda: run_user_list(settings, console))
 
 
-@user_app.command(name="token")
-def user_token(
-    login: str, name: str, *, config: ConfigFile = None, data: DataFolder = None
+@user_app.command(name="password")
+def user_password(
+    login: str,
+    *,
+    password_stdin: bool = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
 ) -> None:
-    """Make an app password for a user, for mail clients that ask for one.
+    """Give a user a new password to sign in with.
 
-    Parameters
-    ----------
-    login: The user.
-    name: What it is for, as the user will read it in a list.
+    Whoever is signed in by the old one is out within seconds, while the server runs, too. Devices
+    and app passwords stay: `tindra user sign-out` ends those.
+
+    Args:
+        login: The user.
+        password_stdin: Read the password from standard input.
     """
-    from tindra.app.accounts import run_user_token
+    from tindra.app.users import run_user_password
 
     settings = _load(config, data=data)
-    _run(lambda: run_user_token(settings, console, login, name))
+    password = _ask_password(f"New password for {login}", True, password_stdin)
+    _run(lambda: run_user_password(settings, console, login, password))
+
+
+@user_app.command(name="sign-out")
+def user_sign_out(login: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Sign a user out everywhere: all devices and all app passwords.
+
+    Args:
+        login: The user.
+    """
+    from tindra.app.users import run_user_sign_out
+
+    settings = _load(config, data=data)
+    _run(lambda: run_user_sign_out(settings, console, login))
+
+
+@user_app.command(name="remove")
+def user_remove(
+    login: str, *, yes: bool = False, config: ConfigFile = None, data: DataFolder = None
+) -> None:
+    """Remove a user with their mailboxes; says what goes, and asks.
+
+    Nothing is deleted at the providers of the mailboxes.
+
+    Args:
+        login: The user.
+        yes: Do not ask.
+    """
+    from tindra.app.users import run_user_remove
+
+    settings = _load(config, data=data)
+    _run(lambda: run_user_remove(settings, console, login, _say_yes if yes else _ask_yes))
+
+
+@token_app.command(name="add")
+def token_add(login: str, name: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Make an app password for a user, for mail clients that ask for one.
+
+    Args:
+        login: The user.
+        name: What it is for, as the user will read it in a list.
+    """
+    from tindra.app.users import run_token_add
+
+    settings = _load(config, data=data)
+    _run(lambda: run_token_add(settings, console, login, name))
+
+
+@token_app.command(name="list")
+def token_list(login: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """List the devices that a user is signed in with, and their app passwords.
+
+    Args:
+        login: The user.
+    """
+    from tindra.app.users import run_token_list
+
+    settings = _load(config, data=data)
+    _run(lambda: run_token_list(settings, console, login))
+
+
+@token_app.command(name="revoke")
+def token_revoke(
+    login: str, id: str, *, config: ConfigFile = None, data: DataFolder = None
+) -> None:
+    """Sign out one device, or end one app password; a running server notices within seconds.
+
+    Args:
+        login: The user.
+        id: Which one, as `tindra token list` shows it.
+    """
+    from tindra.app.users import run_token_revoke
+
+    settings = _load(config, data=data)
+    _run(lambda: run_token_revoke(settings, console, login, id))
 
 
 @account_app.command(name="add")
@@ -245,19 +354,18 @@ def account_add(
 ) -> None:
     """Connect a mailbox and show how its mail comes in.
 
-    Parameters
-    ----------
-    login: The user whose mailbox it is.
-    address: The mail address.
-    imap_host: The IMAP server.
-    imap_port: Its port.
-    imap_tls: How the connection is secured.
-    smtp_host: The server to send through; without one nothing can be sent.
-    smtp_port: Its port.
-    smtp_tls: How the connection is secured.
-    username: What to log in as, if it is not the address.
-    name: The name that others read beside the address.
-    password_stdin: Read the mailbox password from standard input.
+    Args:
+        login: The user whose mailbox it is.
+        address: The mail address.
+        imap_host: The IMAP server.
+        imap_port: Its port.
+        imap_tls: How the connection is secured.
+        smtp_host: The server to send through; without one nothing can be sent.
+        smtp_port: Its port.
+        smtp_tls: How the connection is secured.
+        username: What to log in as, if it is not the address.
+        name: The name that others read beside the address.
+        password_stdin: Read the mailbox password from standard input.
     """
     from tindra.app.accounts import run_account_add
     from tindra.app.people import NewMailbox
@@ -290,10 +398,9 @@ def account_password(
 ) -> None:
     """Give a connected mailbox its new password; a running server uses it at once.
 
-    Parameters
-    ----------
-    address: The mail address, or the account's id.
-    password_stdin: Read the password from standard input.
+    Args:
+        address: The mail address, or the account's id.
+        password_stdin: Read the password from standard input.
     """
     from tindra.app.accounts import run_account_password
 
@@ -302,13 +409,14 @@ def account_password(
     _run(lambda: run_account_password(settings, console, address, password))
 
 
-@account_app.command(name="stop")
-def account_stop(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+@account_app.command(name="pause")
+def account_pause(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
     """Pause a connected mailbox: nothing is fetched, nothing is told to the provider.
 
-    Parameters
-    ----------
-    address: The mail address, or the account's id.
+    Its mail stays readable; what is changed meanwhile is told to the provider afterwards.
+
+    Args:
+        address: The mail address, or the account's id.
     """
     from tindra.app.accounts import run_account_pause
 
@@ -316,18 +424,35 @@ def account_stop(address: str, *, config: ConfigFile = None, data: DataFolder = 
     _run(lambda: run_account_pause(settings, console, address, True))
 
 
-@account_app.command(name="start")
-def account_start(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
-    """End a pause.
+@account_app.command(name="resume")
+def account_resume(address: str, *, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """End a pause, or try again at once after a provider refused.
 
-    Parameters
-    ----------
-    address: The mail address, or the account's id.
+    Args:
+        address: The mail address, or the account's id.
     """
     from tindra.app.accounts import run_account_pause
 
     settings = _load(config, data=data)
     _run(lambda: run_account_pause(settings, console, address, False))
+
+
+@account_app.command(name="remove")
+def account_remove(
+    address: str, *, yes: bool = False, config: ConfigFile = None, data: DataFolder = None
+) -> None:
+    """Remove a mailbox from this server with all that was mirrored; says what goes, and asks.
+
+    The mail at the provider is never touched. A removal that is cut short goes on by itself.
+
+    Args:
+        address: The mail address, or the account's id.
+        yes: Do not ask.
+    """
+    from tindra.app.accounts import run_account_remove
+
+    settings = _load(config, data=data)
+    _run(lambda: run_account_remove(settings, console, address, _say_yes if yes else _ask_yes))
 
 
 def main() -> None:

@@ -43,6 +43,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(description="Where large messages go: a folder, or an s3:, gs: or az: URL"),
     ] = ""
+    tls_cert: Annotated[
+        str,
+        msgspec.Meta(description="Certificate chain (PEM) to serve https with; needs tls_key"),
+    ] = ""
+    """Empty: plain http, for a proxy that stands before this server. A renewed file is taken up
+    by itself."""
+    tls_key: Annotated[
+        str,
+        msgspec.Meta(description="Private key (PEM) of tls_cert, readable by its owner only"),
+    ] = ""
     cors_origins: Annotated[
         tuple[str, ...],
         msgspec.Meta(description="Web origins whose pages may use the API; * for any"),
@@ -68,6 +78,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def key_path(self) -> Path:
         """The master key's file."""
         return Path(self.key_file).expanduser() if self.key_file else self.data_path / "master.key"
+
+    @property
+    def blob_path(self) -> Path | None:
+        """Where large messages lie; None when they are in an object store elsewhere."""
+        if "://" in self.blobs:
+            return None
+        return Path(self.blobs).expanduser() if self.blobs else self.data_path / "blobs"
 
 
 ENVIRONMENT_PREFIX = "TINDRA_"

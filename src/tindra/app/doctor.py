@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -14,10 +13,11 @@ from rich.markup import escape
 
 from tindra.app.accounts import list_connections
 from tindra.app.config import Settings, SettingsError
+from tindra.app.disk import find_free_bytes
 from tindra.app.serve import hold_lock
 from tindra.app.wiring import STATIC_DIR, Installation, open_installation
 from tindra.base.limits import MIB
-from tindra.core.errors import StoreError
+from tindra.core.errors import DiskFull, StoreError
 from tindra.features.connect import Endpoint
 from tindra.sync.ports import ProviderError
 from tindra.sync.route import make_settings
@@ -26,7 +26,7 @@ DISK_BYTES_MIN = 512 * MIB
 """Less free space than this is a warning: a first sync may need it."""
 _CURES = {
     "needsAuth": "Give it its password: tindra account password {address}",
-    "refused": "Mend what the provider does not like, then: tindra account start {address}",
+    "refused": "Mend what the provider does not like, then: tindra account resume {address}",
     "waiting": "It is tried again by itself; if that goes on, ask the provider",
 }
 
@@ -37,17 +37,21 @@ class Finding(NamedTuple):
     is_good: bool
     text: str
     cure: str = ""
+    is_note: bool = False
+    """It works, but somebody should know."""
 
 
 async def run_doctor(settings: Settings, console: Console) -> None:
     """Print every finding. Raises: SystemExit(1) if something is wrong."""
     bad = 0
     async for finding in _examine(settings):
-        mark = "[green]ok[/] " if finding.is_good else "[red]bad[/]"
+        mark = "[green]ok[/]  " if finding.is_good else "[red]bad[/] "
+        if finding.is_note:
+            mark = "[yellow]note[/]"
         console.print(f"{mark}  {escape(finding.text)}", soft_wrap=True)
-        if not finding.is_good:
-            bad += 1
-            console.print(f"     {escape(finding.cure)}", soft_wrap=True)
+        bad += not finding.is_good
+        if finding.cure and (finding.is_note or not finding.is_good):
+            console.print(f"      {escape(finding.cure)}", soft_wrap=True)
     if bad:
         raise SystemExit(1)
 
@@ -55,6 +59,15 @@ async def run_doctor(settings: Settings, console: Console) -> None:
 async def _examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _check_disk(settings)
     yield _check_key(settings)
+    if _is_key_beside_data(settings):
+        yield Finding(
+            True,
+            f"the master key lies in the data folder: a copy of {settings.data_path} opens the"
+            " passwords of all mailboxes",
+            f"Stop the server, move {settings.key_path} to a place that is backed up elsewhere,"
+            " and name it: key_file in tindra.toml, or TINDRA_KEY_FILE",
+            is_note=True,
+        )
     yield Finding(
         (STATIC_DIR / "index.html").exists(),
         "the web client is built",
@@ -73,15 +86,19 @@ async def _examine(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
     except SettingsError as error:
         yield Finding(False, str(error), "Make the folder writable for whoever runs tindra")
+    except DiskFull as error:
+        yield Finding(False, f"the data cannot be used: {error}", "Make room on it")
     except StoreError as error:
         yield Finding(False, f"the data cannot be used: {error}", "Restore it from a backup")
 
 
+def _is_key_beside_data(settings: Settings) -> bool:
+    key, data = settings.key_path.absolute(), settings.data_path.absolute()
+    return key.is_relative_to(data) and key.exists()
+
+
 def _check_disk(settings: Settings) -> Finding:
-    path = settings.data_path.absolute()
-    while not path.exists():
-        path = path.parent
-    free = shutil.disk_usage(path).free
+    free = find_free_bytes(settings.data_path)
     return Finding(
         free >= DISK_BYTES_MIN,
         f"{free // MIB} MiB free for {settings.data_path}",
@@ -117,6 +134,14 @@ async def _check_content(installation: Installation) -> AsyncIterator[Finding]:
                 f"account {account.id} contradicts itself: {str(error)[:300]}",
                 "Please report this; the mail itself is not touched by it",
             )
+    left = len(await installation.registrar.list_erasing())
+    if left:
+        yield Finding(
+            True,
+            f"{left} removed accounts are not cleared away yet",
+            "A running server does that by itself: tindra serve",
+            is_note=True,
+        )
     yield Finding(True, "the counters and indexes of every account were looked at")
     for _, _, connection in await list_connections(installation):
         yield _check_state(connection)

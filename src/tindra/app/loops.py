@@ -12,7 +12,8 @@ from functools import partial
 
 import msgspec
 
-from tindra.app.log import report
+from tindra.app.erasing import run_erasing
+from tindra.app.log import log, report
 from tindra.app.mirrors import Mirrors
 from tindra.app.wiring import Installation
 from tindra.base.ids import AccountId
@@ -20,6 +21,7 @@ from tindra.core.ports import CommitInfo, StoreReader, TimerRow
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.indexing import run_index_step
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
+from tindra.server.sign_in import CALLER_FRESH_MS
 from tindra.sync.route import make_route_loader
 from tindra.sync.submission import SubmissionRunner
 
@@ -28,6 +30,10 @@ DUE_POLL_S = 1.0
 NEWS_POLL_S = 0.5
 """How often commits of other processes (the command line) are looked for."""
 DUE_ACCOUNTS_MAX = 100
+ERASING_POLL_S = 1.0
+"""How often it is looked whether somebody removed an account."""
+ERASING_REST_S = CALLER_FRESH_MS / 1000 + 1
+"""An account was taken out of reach so long ago that no request still writes blobs for it."""
 INDEX_PAUSE_S = 0.2
 """The index follows so far behind: one commit then holds many Emails, and their words have been
 handed over by whoever stored them. A text query does not wait for it."""
@@ -62,7 +68,9 @@ class Loops:
                 group.create_task(self._run_index())
                 group.create_task(self._run_due(group))
                 group.create_task(self._run_news())
-                group.create_task(self._run_mirrors(group))
+                mirrors = Mirrors(self._services, self._installation.imap, group, report)
+                group.create_task(self._run_mirrors(mirrors))
+                group.create_task(self._run_erasing(mirrors))
         finally:
             unsubscribe()
 
@@ -118,7 +126,9 @@ class Loops:
 
     async def _do_due(self, group: asyncio.TaskGroup) -> None:
         now_ms = self._services.clock.now_ms()
-        for account_id in await self._services.store.list_due(now_ms, DUE_ACCOUNTS_MAX):
+        # Not for what mirrors have to do: one that is stopped would stand first in line for ever.
+        due = await self._services.store.list_due(now_ms, DUE_ACCOUNTS_MAX, SUBMISSION_TOPIC)
+        for account_id in due:
             await self._guard("timers", partial(self._run_timers, account_id, now_ms))
             if account_id not in self._submitting:
                 # A slow server of one account must not hold up the others.
@@ -165,8 +175,7 @@ class Loops:
             self._services.bus.publish(info)
 
     # -- mirrors ---------------------------------------------------------------------------------
-    async def _run_mirrors(self, group: asyncio.TaskGroup) -> None:
-        mirrors = Mirrors(self._services, self._installation.imap, group, report)
+    async def _run_mirrors(self, mirrors: Mirrors) -> None:
         while True:
             await self._is_changed.wait()
             self._is_changed.clear()
@@ -175,3 +184,22 @@ class Loops:
                 del self._changed[account_id]
                 if not await self._guard("mirrors", partial(mirrors.match, account_id)):
                     self._changed[account_id] = None
+
+    # -- removed accounts ------------------------------------------------------------------------
+    async def _run_erasing(self, mirrors: Mirrors) -> None:
+        while True:
+            await self._guard("erasing", partial(self._erase_marked, mirrors))
+            await asyncio.sleep(ERASING_POLL_S)
+
+    async def _erase_marked(self, mirrors: Mirrors) -> None:
+        marked = await self._installation.registrar.list_erasing()
+        for account_id in marked:
+            await mirrors.end(account_id)
+        if marked:
+            await asyncio.sleep(ERASING_REST_S)
+        for account_id in marked:
+            if account_id in self._submitting:  # the next turn finds it again
+                continue
+            turn = partial(run_erasing, self._installation, account_id)
+            if await self._guard("erasing", turn):
+                log("account erased", account=account_id)

@@ -14,7 +14,7 @@ from tindra.app.log import log
 from tindra.base.ids import AccountId
 from tindra.core.services import Services
 from tindra.features.connect import load_connections
-from tindra.sync.engine import AccountMirror
+from tindra.sync.engine import AccountMirror, check_cancelled
 from tindra.sync.intake import Report
 from tindra.sync.ports import MailProvider, MailSession, ServerSettings
 from tindra.sync.turns import Pace
@@ -71,7 +71,9 @@ class Mirrors:
 
         Raises: StoreError.
         """
-        found = await load_connections(self._services, account_id)
+        # Of one that is being erased there may still be a Connection, but no account.
+        is_there = await self._services.directory.load_accounts([account_id])
+        found = await load_connections(self._services, account_id) if is_there else {}
         wanted = {id: c["revision"] for id, c in found.items() if c["phase"] != "stopped"}
         for key in [key for key in self._running if key[0] == account_id]:
             if wanted.get(key[1]) != self._running[key].revision:
@@ -88,6 +90,15 @@ class Mirrors:
                 task.add_done_callback(partial(self._forget, (account_id, id)))
                 log("mirror started", connection=id)
 
+    async def end(self, account_id: AccountId) -> None:
+        """End the mirrors of an account; they have let go when this returns."""
+        tasks = [running.task for key, running in self._running.items() if key[0] == account_id]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+            log("mirrors ended", account=account_id)
+
     def _forget(self, key: tuple[AccountId, str], task: asyncio.Task[None]) -> None:
         if key in self._running and self._running[key].task is task:
             del self._running[key]
@@ -103,5 +114,6 @@ class Mirrors:
                 await mirror.run()
                 return
             except Exception as error:  # the boundary of a task: one account is not another's
+                check_cancelled()
                 self._report("mirror ended", error)
             await self._services.clock.sleep_ms(REVIVAL_MS)

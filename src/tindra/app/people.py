@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from tindra.app.config import SettingsError
+from tindra.app.wiring import Installation
 from tindra.base.ids import AccountId, UserId, new_id
+from tindra.core.errors import Conflict
 from tindra.core.services import Services
-from tindra.core.tx import Tx, transact
-from tindra.features.connect import Endpoint, add_connection, load_connections
+from tindra.core.tx import Tx, bind
+from tindra.features.connect import (
+    Endpoint,
+    apply_connection,
+    make_connection_id,
+    make_secret_name,
+)
 from tindra.features.mail.identity import apply_default_identity
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User
 from tindra.server.password import make_password_hash, make_token
@@ -53,19 +62,26 @@ def check_address(text: str) -> str:
     return address
 
 
-async def add_user(services: Services, login: str, password: str) -> User:
+async def add_user(installation: Installation, login: str, password: str) -> User:
     """Make a user with an empty home account. Raises: SettingsError if the login is taken."""
+    services = installation.services
     login = check_name("login", login, ":").lower()
-    if await services.directory.find_user(login) is not None:
-        raise SettingsError(f"there is already a user {login}")
     now_ms = services.clock.now_ms()
     user_id = UserId(new_id("u", now_ms, services.random))
-    home = AccountId(new_id("a", now_ms, services.random))
-    user = User(user_id, login, make_password_hash(password), home, now_ms)
-    await services.directory.put_account(Account(home, login, user_id, now_ms))
-    await services.directory.put_user(user)
-    await services.directory.put_grant(Grant(user_id, home, ALL_RIGHTS))
+    home = Account(AccountId(new_id("a", now_ms, services.random)), login, user_id, now_ms)
+    user = User(user_id, login, make_password_hash(password), home.id, now_ms)
+    try:
+        await installation.registrar.create_user(user, home, Grant(user_id, home.id, ALL_RIGHTS))
+    except Conflict:
+        raise SettingsError(f"there is already a user {login}") from None
     return user
+
+
+async def change_password(services: Services, user: User, password: str) -> None:
+    """A new password to sign in with. Who is signed in by the old one is out within
+    `server.sign_in.CALLER_FRESH_MS`; devices and app passwords stay."""
+    changed = msgspec.structs.replace(user, password_hash=make_password_hash(password))
+    await services.directory.put_user(changed)
 
 
 async def find_user(services: Services, login: str) -> User:
@@ -79,42 +95,36 @@ async def find_user(services: Services, login: str) -> User:
 
 
 async def check_not_connected(services: Services, user: User, address: str) -> None:
-    """Raises: SettingsError if the user has this mailbox already.
-
-    What an interrupted attempt left behind is erased.
-    """
+    """Raises: SettingsError if the user has this mailbox already."""
     grants = {grant.account_id for grant in await services.directory.list_grants(user.id)}
     for account in await services.directory.load_accounts(list(grants)):
-        if account.name != address or account.id == user.home_account_id:
-            continue
-        if not await _is_unfinished(services, account.id):
+        if account.name == address and account.id != user.home_account_id:
             raise SettingsError(f"{address} is connected already ({account.id})")
-        await services.directory.delete_account(account.id)
 
 
-async def _is_unfinished(services: Services, account_id: AccountId) -> bool:
-    """Whether the making of an account broke off before its mirror could start."""
-    connections = await load_connections(services, account_id)
-    if connections:
-        return all(connection["revision"] == 0 for connection in connections.values())
-    return not await services.store.read(account_id, lambda r: r.load_mailboxes())
-
-
-async def add_mail_account(services: Services, user: User, mailbox: NewMailbox) -> AccountId:
-    """An account that mirrors a mailbox, its owner's to read and write. Raises: SettingsError."""
+async def add_mail_account(
+    installation: Installation, user: User, mailbox: NewMailbox
+) -> AccountId:
+    """An account that mirrors a mailbox, its owner's to read and write: one commit makes it with
+    its Identity, its Connection and the sealed passwords. Raises: SettingsError."""
+    services = installation.services
     await check_not_connected(services, user, mailbox.address)
     now_ms = services.clock.now_ms()
     account_id = AccountId(new_id("a", now_ms, services.random))
-    await services.directory.put_account(Account(account_id, mailbox.address, user.id, now_ms))
-    await services.directory.put_grant(Grant(user.id, account_id, ALL_RIGHTS))
-    smtp = None if mailbox.smtp is None else (mailbox.smtp, mailbox.password)
+    id = make_connection_id(services)
+    secrets = {make_secret_name(id, "imap"): mailbox.password}
+    if mailbox.smtp is not None:
+        secrets[make_secret_name(id, "smtp")] = mailbox.password
 
-    async def write(tx: Tx) -> str:
-        return await apply_default_identity(tx, mailbox.address, mailbox.name)
+    async def write(tx: Tx) -> None:
+        await apply_default_identity(tx, mailbox.address, mailbox.name)
+        await apply_connection(tx, id, mailbox.address, mailbox.imap, mailbox.smtp)
 
-    await transact(services, account_id, "identity-add", write, origin="system")
-    await add_connection(
-        services, account_id, mailbox.address, (mailbox.imap, mailbox.password), smtp
+    await installation.registrar.create_account(
+        Account(account_id, mailbox.address, user.id, now_ms),
+        Grant(user.id, account_id, ALL_RIGHTS),
+        secrets,
+        bind(services, write, "system"),
     )
     return account_id
 

@@ -6,9 +6,11 @@ import asyncio
 import fcntl
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from tindra.app.config import Settings, SettingsError
@@ -19,7 +21,7 @@ from tindra.app.wiring import (
     make_server,
     open_installation,
 )
-from tindra.server.run import make_loop, serve
+from tindra.server.run import TlsFiles, make_loop, serve
 
 LOCK_FILE = "serve.lock"
 SWITCH_INTERVAL_S = 0.001
@@ -77,11 +79,31 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def load_tls(settings: Settings) -> TlsFiles | None:
+    """The certificate to serve with, tried out; None for plain http. Raises: SettingsError."""
+    if not settings.tls_cert and not settings.tls_key:
+        return None
+    if not settings.tls_cert or not settings.tls_key:
+        raise SettingsError("tls_cert and tls_key are needed both, or neither")
+    files = TlsFiles(
+        certificate=Path(settings.tls_cert).expanduser(), key=Path(settings.tls_key).expanduser()
+    )
+    try:
+        files.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"the certificate {settings.tls_cert} with the key {settings.tls_key} cannot be used:"
+            f" {error.strerror if isinstance(error, OSError) and error.strerror else error}"
+        ) from None
+    return files
+
+
 async def run_server(
     installation: Installation, stop: asyncio.Event, on_bound: Callable[[int], None]
 ) -> None:
     """Serve an open installation until `stop`. Raises: SettingsError if the port is taken."""
     settings = installation.settings
+    tls = load_tls(settings)
     async with running_loops(installation):
         try:
             await serve(
@@ -90,6 +112,7 @@ async def run_server(
                 settings.port,
                 on_bound=on_bound,
                 stop=stop,
+                tls=tls,
             )
         except OSError as error:
             raise SettingsError(
@@ -101,6 +124,7 @@ async def run_serve(settings: Settings, on_bound: Callable[[int], None]) -> None
     """The whole product in one process. Raises: SettingsError, StoreError."""
     if not settings.host.strip():
         raise SettingsError("host is empty; 0.0.0.0 stands for all addresses of this machine")
+    load_tls(settings)  # before anything is made
     with hold_lock(settings) as is_first:
         if not is_first:
             raise SettingsError(f"another tindra already serves {settings.data_path}")

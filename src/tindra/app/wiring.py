@@ -12,8 +12,10 @@ import obstore.store
 from obstore.exceptions import BaseError
 
 from tindra.app.config import Settings, SettingsError
+from tindra.app.disk import DiskWatch
 from tindra.app.local_bus import LocalBus
 from tindra.app.log import report
+from tindra.app.ports import BlobEraser, Registrar
 from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
 from tindra.base.byte_cache import ByteCache
 from tindra.core.datatype import Feature, Registry
@@ -29,6 +31,7 @@ from tindra.server.options import ServerOptions
 from tindra.store.blobs.store import Blobs
 from tindra.store.search.index import SqliteSearch
 from tindra.store.sqlite.directory import SqliteDirectory
+from tindra.store.sqlite.registrar import SqliteRegistrar
 from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
 from tindra.sync.intents import MIRROR_FEATURE
@@ -52,6 +55,8 @@ class Installation:
     registry: Registry
     services: Services
     store: SqliteStore
+    registrar: Registrar
+    blob_eraser: BlobEraser
     imap: ImapProvider
     smtp: SmtpSender
 
@@ -87,11 +92,12 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
         await vault.start()
         bus = LocalBus()
         store.on_commit = bus.publish
+        blobs = Blobs(store, _open_objects(settings), clock)
         services = Services(
             store=store,
             directory=SqliteDirectory(store),
             secrets=vault,
-            blobs=Blobs(store, _open_objects(settings), clock),
+            blobs=blobs,
             search=SqliteSearch(store),
             feed=SearchFeed(),
             cache=ByteCache(),
@@ -101,7 +107,16 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
             random=SystemRandom(),
             reactions=registry.reactions,
         )
-        yield Installation(settings, registry, services, store, ImapProvider(), SmtpSender())
+        yield Installation(
+            settings=settings,
+            registry=registry,
+            services=services,
+            store=store,
+            registrar=SqliteRegistrar(store, vault),
+            blob_eraser=blobs,
+            imap=ImapProvider(),
+            smtp=SmtpSender(),
+        )
     finally:
         await store.close()
         offload.close()
@@ -109,11 +124,10 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
 
 def _open_objects(settings: Settings) -> obstore.store.ObjectStore:
     """Where large blobs live. Raises: SettingsError."""
-    if "://" not in settings.blobs:
-        folder = Path(settings.blobs).expanduser() if settings.blobs else None
-        path = folder or settings.data_path / "blobs"
+    path = settings.blob_path
+    if path is not None:
         try:
-            return obstore.store.LocalStore(path, mkdir=True)
+            return obstore.store.LocalStore(path, mkdir=True, automatic_cleanup=True)
         except (BaseError, OSError) as error:
             raise SettingsError(f"the blob folder {path} cannot be made: {error}") from None
     try:
@@ -135,5 +149,6 @@ def make_server(installation: Installation) -> Server:
             cors_origins=settings.cors_origins,
             metrics_token=settings.metrics_token or None,
             report=report,
+            find_trouble=DiskWatch(settings, installation.store).find_trouble,
         ),
     )

@@ -75,7 +75,7 @@ SNIPPET_CHARS_MAX: Final = 255
 BLOB_INLINE_BYTES_MAX: Final = 64 * KIB
 """Smaller blobs live in the database: a file with its own fsync costs eleven times a commit."""
 CHANGE_LOG_KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""The change log reaches back so far at least; nothing trims it yet."""
+"""The change log reaches back so far at least; older tombstones are forgotten once a day."""
 GROUP_COMMIT_TXS_MAX: Final = 64
 """Transactions that share one fsync."""
 WRITE_QUEUE_TXS_MAX: Final = 1024

@@ -65,12 +65,10 @@ def take_names(arguments: dict[str, Any], name: str) -> list[str] | None:
 
 def take_bool(arguments: dict[str, Any], name: str) -> bool:
     """A boolean, false if absent. Raises invalidArguments."""
-    value = arguments.get(name, False)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
+    value = arguments.get(name)
+    if not isinstance(value, bool | None):
         raise MethodError("invalidArguments", f"{name!r} must be true or false")
-    return value
+    return value is True
 
 
 def take_int(arguments: dict[str, Any], name: str, default: int | None = None) -> int | None:

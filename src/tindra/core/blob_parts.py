@@ -41,9 +41,7 @@ async def find_blob(services: Services, account_id: AccountId, blob_id: str) -> 
     size = await services.blobs.load_size(account_id, whole)
     if size is None or (part is not None and part.end > size):
         return None
-    if part is None:
-        return BlobPlace(BlobId(blob_id), 0, size, "binary")
-    return BlobPlace(*part)
+    return BlobPlace(BlobId(blob_id), 0, size, "binary") if part is None else BlobPlace(*part)
 
 
 async def load_place(services: Services, account_id: AccountId, place: BlobPlace) -> bytes | None:

@@ -7,13 +7,14 @@ found at start.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import Access, Caller
+from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Reaction, Tx
@@ -34,7 +35,13 @@ class CallContext:
     created_ids: dict[str, str]
     """creation id -> id, over all calls so far and those the request brought. RFC 8620 s3.3"""
     reference_bytes_left: int = limits.REQUEST_BYTES_MAX
-    """What result references stand for is bounded as if it had been sent."""
+    """What result references stand for and walk over is bounded as if it had been sent."""
+
+    def spend_reference(self, count: int) -> None:
+        """Raises: MethodError invalidResultReference."""
+        self.reference_bytes_left -= count
+        if self.reference_bytes_left < 0:
+            raise MethodError("invalidResultReference", "what is referred to is too large")
 
     def resolve(self, id: str) -> str:
         """An id, or "#" and a creation id of an object made before. Source: RFC 8620 s5.3
@@ -131,6 +138,14 @@ class Writer(Protocol):
         (onSuccessUpdateEmail), which run as calls of their own with the same call id."""
 
 
+class Affected(NamedTuple):
+    """Ids whose place in a result may have changed, with those destroyed."""
+
+    ids: set[str]
+    there: set[str] | None = None
+    """Those of them that are in the result now; None: unknown."""
+
+
 class QueryPlan(Protocol):
     """A parsed and checked filter and sort of one type."""
 
@@ -143,9 +158,8 @@ class QueryPlan(Protocol):
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
-    ) -> set[str] | None:
-        """Ids whose place in the result may have changed after `since`, with those destroyed;
-        None when there are more than `limit`."""
+    ) -> Affected | None:
+        """What changed after `since`; None when there are more than `limit` ids."""
 
 
 class QueryWindow(NamedTuple):
@@ -154,6 +168,9 @@ class QueryWindow(NamedTuple):
     stop: int | None
     """The first so many; None for all."""
     has_total: bool
+    until: Set[str] | None = None
+    beyond: int = 0
+    """Fewer will do, if they hold all of `until`, and so many `beyond` the last of those."""
 
 
 class QueryAnswer(NamedTuple):

@@ -34,17 +34,14 @@ async def run_request(
         if uri not in registry.capabilities:
             raise RequestError("unknownCapability", f"this server has no {uri[:200]!r}")
     if len(request.calls) > limits.CALLS_IN_REQUEST_MAX:
-        raise RequestError(
-            "limit", f"over {limits.CALLS_IN_REQUEST_MAX} method calls", limit="maxCallsInRequest"
-        )
-    context = CallContext(
-        services, registry, caller, frozenset(request.using), dict(request.created_ids or {})
-    )
+        text = f"over {limits.CALLS_IN_REQUEST_MAX} method calls"
+        raise RequestError("limit", text, limit="maxCallsInRequest")
+    created = dict(request.created_ids or {})
+    context = CallContext(services, registry, caller, frozenset(request.using), created)
     responses: _Responses = []
     for call in request.calls:
-        responses.extend(
-            (n, a, call.id) for n, a in await _run_call(context, call, responses, report)
-        )
+        found = await _run_call(context, call, responses, report)
+        responses.extend((name, result, call.id) for name, result in found)
     answer: dict[str, Any] = {"methodResponses": responses}
     if request.created_ids is not None:
         answer["createdIds"] = context.created_ids
@@ -81,8 +78,6 @@ def _resolve_references(
     context: CallContext, arguments: dict[str, Any], responses: _Responses
 ) -> dict[str, Any]:
     """Arguments with each "#name" replaced by what it refers to. Source: RFC 8620 s3.7"""
-    if not any(name[:1] == "#" for name in arguments):
-        return arguments
     resolved: dict[str, Any] = {}
     for name, value in arguments.items():
         if name[:1] != "#":
@@ -90,31 +85,24 @@ def _resolve_references(
             continue
         if name[1:] in arguments:
             raise MethodError("invalidArguments", f"both {name[1:60]!r} and {name[:60]!r} given")
-        found = resolved[name[1:]] = _resolve_reference(name, value, responses)
-        # A few references to references would stand for more than any memory holds.
-        context.reference_bytes_left -= _measure(found, context.reference_bytes_left)
-        if context.reference_bytes_left < 0:
-            raise MethodError("invalidResultReference", "what is referred to is too large")
+        found = resolved[name[1:]] = _resolve_reference(context, name, value, responses)
+        context.spend_reference(_measure(found, context.reference_bytes_left))
     return resolved
 
 
-def _resolve_reference(name: str, value: Any, responses: _Responses) -> Any:
+def _resolve_reference(context: CallContext, name: str, value: Any, responses: _Responses) -> Any:
     if not isinstance(value, dict) or value.keys() != {"resultOf", "name", "path"}:
         raise MethodError("invalidArguments", f"{name[:60]!r} must be a ResultReference")
     if not all(isinstance(item, str) for item in value.values()):
         raise MethodError("invalidArguments", f"{name[:60]!r} must hold three strings")
-    for response_name, result, call_id in responses:
-        if call_id == value["resultOf"]:
-            if response_name != value["name"]:
-                break
-            try:
-                return resolve_pointer(result, value["path"])
-            except PointerError as error:
-                raise MethodError("invalidResultReference", str(error)) from None
-    raise MethodError(
-        "invalidResultReference",
-        f"no response {value['name'][:60]!r} of {value['resultOf'][:60]!r}",
-    )
+    result = next((found for found in responses if found[2] == value["resultOf"]), None)
+    if result is not None and result[0] == value["name"]:
+        try:
+            return resolve_pointer(result[1], value["path"], context.spend_reference)
+        except PointerError as error:
+            raise MethodError("invalidResultReference", str(error)) from None
+    text = f"no response {value['name'][:60]!r} of {value['resultOf'][:60]!r}"
+    raise MethodError("invalidResultReference", text)
 
 
 def _measure(value: Any, enough: int) -> int:

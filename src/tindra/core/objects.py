@@ -17,6 +17,7 @@ from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.arguments import check_names
 from tindra.core.datatype import (
+    Affected,
     CallContext,
     GetRequest,
     GetResult,
@@ -285,12 +286,11 @@ class ObjectQueryPlan:
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
-    ) -> set[str] | None:
+    ) -> Affected | None:
         """Every object of the type that changed."""
         page = await reader.list_changes(self.datatype.name, Cursor(since), limit)
-        if page.has_more:
-            return None
-        return {*page.created, *page.updated, *page.destroyed}
+        ids = {*page.created, *page.updated, *page.destroyed}
+        return None if page.has_more else Affected(ids)
 
 
 class ObjectSource:

@@ -117,9 +117,6 @@ class StoreReader(Protocol):
     async def load_states(self) -> Mapping[str, ModSeq]:
         """State of every type that ever changed; a missing type is at 0. Cost: one range read."""
 
-    async def load_floor(self) -> ModSeq:
-        """The change log answers only for states at or above this."""
-
     async def list_changes(self, type_name: str, since: Cursor, limit: int) -> ChangePage:
         """Changes of one type after `since`; at most `limit` ids in all three lists together.
 
@@ -149,7 +146,7 @@ class StoreReader(Protocol):
         """Threads by id, in no promised order."""
 
     async def find_threads_by_reference(self, refs: Sequence[str]) -> dict[str, list[ThreadId]]:
-        """Reference key -> Threads that hold a message with it."""
+        """Reference key -> Threads that hold a message with it: the newest 20, in id order."""
 
     async def find_threads_by_subject(self, subject_key: str, since_ms: int) -> list[ThreadRow]:
         """Threads of one subject whose latest message is at or after `since_ms`; newest first,
@@ -175,9 +172,6 @@ class StoreReader(Protocol):
 
     async def list_timers(self, due_ms: int, limit: int) -> list[TimerRow]:
         """Timers due at or before `due_ms`, earliest first."""
-
-    async def load_dedup(self, key: str) -> bytes | None:
-        """What an earlier transaction stored under this dedup key."""
 
 
 class StoreTx(StoreReader, Protocol):
@@ -237,9 +231,6 @@ class StoreTx(StoreReader, Protocol):
     async def delete_timer(self, kind: str, key: str) -> None:
         """Remove a timer if it is there."""
 
-    async def put_dedup(self, key: str, answer: bytes, now_ms: int) -> None:
-        """Remember the answer of this transaction under its dedup key."""
-
 
 ReadFunction = Callable[[StoreReader], Awaitable[T]]
 WriteFunction = Callable[[StoreTx], Awaitable[T]]
@@ -267,8 +258,11 @@ class Store(Protocol):
         Raises: Conflict; Unavailable.
         """
 
-    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
-        """Accounts with a timer or an outbox row due at or before `now_ms`."""
+    async def list_due(self, now_ms: int, limit: int, topic: str | None = None) -> list[AccountId]:
+        """Accounts with a timer or an outbox row (of one topic, or any) due, longest due first."""
+
+    async def trim_changes(self, account_id: AccountId, upto: ModSeq) -> None:
+        """Forget tombstones up to `upto`; states that needed them become StateTooOld."""
 
     async def check_invariants(self, account_id: AccountId) -> None:
         """Counters equal recounts, no orphan rows, modseqs ordered. Raises AssertionError."""

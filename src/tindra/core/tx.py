@@ -50,10 +50,14 @@ class Tx:
         """Small objects of a type, counted once; what is destroyed here does not count back."""
         self.batch: dict[str, list[Change]] = {}
         """What the reactions that run now react to, of all types."""
+        self.after_commit: list[Callable[[], None]] = []
+        """Called on the loop once all of this is durable; never when it is not."""
 
     # -- small objects ---------------------------------------------------------------------------
-    async def create(self, type_name: str, obj: dict[str, Any], prefix: str = "o") -> str:
-        """Add a small object; gives its new id.
+    async def create(
+        self, type_name: str, obj: dict[str, Any], prefix: str = "o", id: str | None = None
+    ) -> str:
+        """Add a small object; gives its id, which is a new one unless the caller made it.
 
         Raises: SetError tooLarge, overQuota.
         """
@@ -63,7 +67,7 @@ class Tx:
         if self._counts[type_name] >= limits.OBJECTS_PER_TYPE_MAX:
             raise SetError("overQuota", f"there are already {self._counts[type_name]} of these")
         self._counts[type_name] += 1
-        id = self.new_id(prefix)
+        id = id or self.new_id(prefix)
         await self.store.put_object(type_name, id, data)
         self._changes.append(Change(type_name, id, None, obj))
         return id
@@ -77,10 +81,9 @@ class Tx:
         self, type_name: str, id: str, before: dict[str, Any], after: dict[str, Any]
     ) -> None:
         """Replace a small object; equal values write nothing."""
-        if before == after:
-            return
-        await self.store.put_object(type_name, id, _encode_object(after))
-        self._changes.append(Change(type_name, id, before, after))
+        if before != after:
+            await self.store.put_object(type_name, id, _encode_object(after))
+            self._changes.append(Change(type_name, id, before, after))
 
     async def destroy(self, type_name: str, id: str, before: dict[str, Any]) -> None:
         """Remove a small object."""
@@ -163,8 +166,7 @@ class Tx:
             for type_name, changes in self.batch.items():
                 for reaction in self._services.reactions.get(type_name, ()):
                     await reaction(self, changes)
-        names = sorted({change.type_name for change in self._changes})
-        assert not names, f"reactions to {names} never settle"
+        assert not self._changes, f"reactions to {self._changes[0].type_name} never settle"
 
 
 def _encode_object(obj: dict[str, Any]) -> bytes:
@@ -191,6 +193,23 @@ async def transact(
         origin: who caused it; what came from the provider is not sent back to it.
     Raises: what `fn` raises (nothing is written then); StoreError.
     """
+    after: list[Callable[[], None]] = []
+
+    async def run(tx: Tx) -> T:
+        after.clear()  # a store may try again
+        tx.after_commit = after
+        return await fn(tx)
+
+    done = await services.store.write(account_id, name, bind(services, run, origin))
+    for call in after:
+        call()
+    return done
+
+
+def bind(
+    services: Services, fn: Callable[[Tx], Awaitable[T]], origin: Origin
+) -> Callable[[StoreTx], Awaitable[T]]:
+    """`fn` as a store runs it: with a Tx, and with the reactions after it."""
 
     async def run(store_tx: StoreTx) -> T:
         tx = Tx(store_tx, services, origin)
@@ -198,4 +217,4 @@ async def transact(
         await tx.settle()
         return result
 
-    return await services.store.write(account_id, name, run)
+    return run

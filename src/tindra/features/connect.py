@@ -4,21 +4,24 @@ The object tells devices and people everything but the secrets, which lie sealed
 `make_secret_name`. The sync engine writes the status; what changed reaches devices like any other
 change. Capability `urn:tindra:params:jmap:connect` (docs/protocol/connect.md).
 
-Invariant: `revision`, which devices do not see, is raised by every change that a running mirror
-must not overlook (password, servers, stopping); the status of a mirror that knows an older one is
-not written any more.
+Invariants: an account has at most one; it goes only with its account, for what was mirrored would
+have nobody to agree with. `revision`, which devices do not see, is raised by every change that a
+running mirror must not overlook (password, servers, stopping); the status of a mirror that knows an
+older one is not written any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
-from tindra.base.ids import AccountId
+from tindra.base.ids import AccountId, new_id
 from tindra.core.datatype import Capability, Datatype, Feature
+from tindra.core.errors import Conflict
 from tindra.core.objects import ObjectSource, ObjectType, Property
+from tindra.core.ports import ObjectRow, StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 
@@ -79,34 +82,57 @@ async def add_connection(
     Args:
         imap: where to read, and the password. smtp: where to send; None for not at all.
     Returns: the Connection's id. A crash between the two leaves a sealed secret that nothing names.
+    Raises: Conflict when the account has a Connection already.
     """
+    id = make_connection_id(services)
+    smtp_endpoint = None if smtp is None else smtp[0]
 
-    async def make_id(tx: Tx) -> str:
-        return await tx.create(
-            "Connection",
-            {
-                "name": address,
-                "address": address,
-                "imap": msgspec.to_builtins(imap[0]),
-                "smtp": None if smtp is None else msgspec.to_builtins(smtp[0]),
-                "host": imap[0].host,
-                "phase": "stopped",
-                "progress": None,
-                "messagesDone": 0,
-                "messagesTotal": None,
-                "messagesSkipped": 0,
-                "lastError": None,
-                "nextTryAt": None,
-                "revision": 0,
-            },
-            "c",
-        )
+    async def check(reader: StoreReader) -> None:
+        _check_alone(await reader.load_objects("Connection", None), account_id)
 
-    id, _ = await transact(services, account_id, "connection-add", make_id, origin="system")
-    password = None if smtp is None else smtp[1]
-    await _put_secrets(services, account_id, id, imap[1], password)
-    await _edit(services, account_id, id, _CONNECTING)
+    async def write(tx: Tx) -> None:
+        await apply_connection(tx, id, address, imap[0], smtp_endpoint)
+
+    await services.store.read(account_id, check)
+    await _put_secrets(services, account_id, id, imap[1], None if smtp is None else smtp[1])
+    await transact(services, account_id, "connection-add", write, origin="system")
     return id
+
+
+def make_connection_id(services: Services) -> str:
+    """The id of a Connection to be: its secrets are sealed under it before it is made."""
+    return new_id("c", services.clock.now_ms(), services.random)
+
+
+async def apply_connection(
+    tx: Tx, id: str, address: str, imap: Endpoint, smtp: Endpoint | None
+) -> None:
+    """Make the Connection of an account whose secrets are, or in this commit become, sealed.
+
+    Raises: Conflict when the account has one already: the mirror of a second one would take the
+        mail of the first for its own and delete it as gone.
+    """
+    _check_alone(await tx.store.load_objects("Connection", None), tx.account_id)
+    connection = {
+        "name": address,
+        "address": address,
+        "imap": msgspec.to_builtins(imap),
+        "smtp": None if smtp is None else msgspec.to_builtins(smtp),
+        "host": imap.host,
+        "progress": None,
+        "messagesDone": 0,
+        "messagesTotal": None,
+        "messagesSkipped": 0,
+        "revision": 1,
+    }
+    await tx.create("Connection", connection | _CONNECTING, id=id)
+
+
+def _check_alone(connections: Sequence[ObjectRow], account_id: AccountId) -> None:
+    if connections:
+        raise Conflict(
+            f"account {account_id} mirrors a mailbox already; another mailbox is another account"
+        )
 
 
 _CONNECTING: Final = {"phase": "connecting", "lastError": None, "nextTryAt": None}
@@ -192,19 +218,6 @@ async def stop_connection(services: Services, account_id: AccountId, id: str) ->
 async def start_connection(services: Services, account_id: AccountId, id: str) -> None:
     """End a pause."""
     await _edit(services, account_id, id, _CONNECTING)
-
-
-async def remove_connection(services: Services, account_id: AccountId, id: str) -> None:
-    """Forget a provider and its passwords; the mail that was mirrored stays."""
-
-    async def write(tx: Tx) -> None:
-        before = await tx.load("Connection", id)
-        if before is not None:
-            await tx.destroy("Connection", id, before)
-
-    await transact(services, account_id, "connection-remove", write, origin="system")
-    for service in ("imap", "smtp"):
-        await services.secrets.delete_secret(account_id, f"connection:{id}:{service}")
 
 
 CONNECT_FEATURE = Feature(

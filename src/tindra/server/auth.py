@@ -173,6 +173,14 @@ class Authenticator:
         """The user whose password this is, in the same time whether or not there is one."""
         login = credential.login.lower()
         address = find_client_address(exchange, self._options)
+        # One after the other, or many guesses at once would all be let in before the first counts.
+        async with self._one_at_a_time(f"{address} {login}".encode()):
+            user = await self._check_in_turn(login, address, credential.password)
+        if user is None:
+            raise make_refusal(exchange, "this name and password do not match")
+        return user
+
+    async def _check_in_turn(self, login: str, address: str, password: str) -> User | None:
         wait_ms = self._throttle.wait_ms(login, address)
         if wait_ms:
             self._count("throttled")
@@ -181,11 +189,11 @@ class Authenticator:
             raise HttpError(429, detail, headers=[(b"retry-after", seconds)])
         user = await self._services.directory.find_user(login)
         stored = user.password_hash if user is not None else ""
-        is_right = await self._verify(credential.password, stored or self._dummy_hash)
+        is_right = await self._verify(password, stored or self._dummy_hash)
         if user is None or not is_right:
             self._throttle.count_failure(login, address)
             self._count("wrong")
-            raise make_refusal(exchange, "this name and password do not match")
+            return None
         self._throttle.forget(login, address)
         self._count("ok")
         return user

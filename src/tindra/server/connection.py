@@ -73,9 +73,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One whole header or trailer."""
+        """One whole header, or a trailer, which is counted and dropped.
+
+        A trailer must not become a header: it would replace what a proxy or the client itself said.
+        Source: RFC 9110 s6.5.1
+        """
         self._count_head(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if not self._is_in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tindra.server.password import PASSWORD_COST, PasswordCost
 _logger = logging.getLogger("tindra.server")
 
 Report = Callable[[str, BaseException], str]
+FindTrouble = Callable[[], Awaitable[str | None]]
 
 
 def log_report(where: str, error: BaseException) -> str:
@@ -40,5 +41,7 @@ class ServerOptions:
     """Bearer token that opens /metrics; without one only this machine may look."""
     password_cost: PasswordCost = PASSWORD_COST
     """What the passwords of this server were hashed with: an unknown user must cost the same."""
+    find_trouble: FindTrouble | None = None
+    """Looks why nothing new can be taken (a full disk), in words for the operator; None: it can."""
     report: Report = log_report
     """Tells the operator of an unexpected error: (where, error) -> id for the client to quote."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import uvicorn
 from tindra.server.app import Server
 from tindra.server.connection import SWEEP_S, BoundedProtocol, sweep
 
+_logger = logging.getLogger("tindra.server")
 KEEP_ALIVE_S = 75
 """Longer than the minute for which most proxies keep a connection, so that they close first."""
 STOP_S = 10
@@ -36,14 +39,31 @@ class TlsFiles:
     certificate: Path
     key: Path
 
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Use them for handshakes to come. Raises: OSError (ssl.SSLError is one)."""
+        context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
+
+    def load_stamp(self) -> tuple[int, int]:
+        """Changes when a file was written anew. Raises: OSError."""
+        return self.certificate.stat().st_mtime_ns, self.key.stat().st_mtime_ns
+
+
+def _refuse_password() -> str:
+    # Without this OpenSSL would ask on the terminal, and the server would stand still.
+    raise ValueError("the key is encrypted; it must be readable without a password")
+
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn without signal handlers, telling when it listens and sweeping its connections."""
 
-    def __init__(self, config: uvicorn.Config, on_bound: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_bound: Callable[[], None], tls: TlsFiles | None
+    ) -> None:
         super().__init__(config)
         self._on_bound = on_bound
         self._sweep_due_s = 0.0
+        self._tls = tls
+        self._tls_stamp = None if tls is None else tls.load_stamp()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -54,7 +74,23 @@ class _Uvicorn(uvicorn.Server):
         if now >= self._sweep_due_s:
             self._sweep_due_s = now + SWEEP_S
             sweep(self.server_state, now)
+            self._renew_certificate()
         return await super().on_tick(counter)
+
+    def _renew_certificate(self) -> None:
+        """Take up a certificate that was renewed, as they are every few weeks. One that does not
+        fit its key (yet) is tried again; the old one serves meanwhile."""
+        context = self.config.ssl
+        if self._tls is None or context is None:
+            return
+        try:
+            stamp = self._tls.load_stamp()
+            if stamp != self._tls_stamp:
+                self._tls.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+                self._tls.load_into(context)
+                self._tls_stamp = stamp
+        except (OSError, ValueError) as error:
+            _logger.warning("the renewed certificate cannot be used: %s", error)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,7 +118,7 @@ async def serve(
     listener = bind(host, port)
     bound_port: int = listener.getsockname()[1]
     stopping = asyncio.Event() if stop is None else stop
-    server = _Uvicorn(_make_config(app, tls, connections_max), lambda: on_bound(bound_port))
+    server = _Uvicorn(_make_config(app, tls, connections_max), lambda: on_bound(bound_port), tls)
     try:
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve(sockets=[listener]))

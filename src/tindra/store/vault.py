@@ -9,8 +9,9 @@ account and field name are associated data, so a sealed value cannot be moved to
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,6 +42,13 @@ class SecretRows(Protocol):
     async def put_sealed(self, account_id: AccountId, name: str, sealed: bytes) -> None: ...
 
     async def delete_sealed(self, account_id: AccountId, name: str) -> None: ...
+
+
+class SealedSecrets(NamedTuple):
+    """The first rows of an account's secrets."""
+
+    data_key: bytes
+    secrets: Mapping[str, bytes]
 
 
 class SecretRowsOwner(Protocol):
@@ -81,6 +89,20 @@ class Vault:
             key = await self._make_key(account_id)
         sealed = _seal(key, secret.encode(), _place(account_id, name))
         await self._rows.put_sealed(account_id, name, sealed)
+
+    async def seal_first(self, account_id: AccountId, secrets: Mapping[str, str]) -> SealedSecrets:
+        """The secrets of an account that is yet to be made, for the commit that makes it.
+
+        Raises: KeyMissing.
+        """
+        data_key = os.urandom(KEY_BYTES)
+        sealed_key = _seal(await self._load_master(), data_key, _place(account_id, _DATA_KEY))
+        key = AESGCM(data_key)
+        sealed = {
+            name: _seal(key, secret.encode(), _place(account_id, name))
+            for name, secret in secrets.items()
+        }
+        return SealedSecrets(sealed_key, sealed)
 
     async def open_secret(self, account_id: AccountId, name: str) -> str | None:
         """A secret in the clear; None if there is none. Raises: KeyMissing."""

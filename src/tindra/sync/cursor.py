@@ -37,7 +37,10 @@ class RemoteCursor(msgspec.Struct, frozen=True):
     missed: tuple[int, ...] = ()
     """uids that were told of but could not be had yet: asked for again at every look."""
     parked: tuple[int, ...] = ()
-    """uids that could not be mirrored (too large, or they broke something): not retried."""
+    """uids that broke something or could not be had: tried again when a process starts, for it may
+    be a better one, and once a day."""
+    too_large: tuple[int, ...] = ()
+    """uids of messages above limits.MESSAGE_BYTES_MAX: left out for good."""
 
 
 async def load_cursors(reader: StoreReader) -> dict[str, RemoteCursor]:
@@ -77,6 +80,6 @@ def count_progress(
     return {
         "messagesDone": done,
         "messagesTotal": total if is_known else None,
-        "messagesSkipped": sum(len(cursor.parked) for cursor in cursors.values()),
+        "messagesSkipped": sum(len(c.parked) + len(c.too_large) for c in cursors.values()),
         "progress": percent if is_known else None,
     }

@@ -47,8 +47,23 @@ AUTH_MS: Final = (60_000, 15 * 60_000, 3_600_000, 4 * 3_600_000)
 failures lock an account. A new password is tried at once, by a new mirror."""
 
 
+TELL_AGAIN_MS: Final = 5_000
+"""What is wrong is written so often until it is written: a full disk takes not even that."""
+
+
 class Ended(Exception):
     """The Connection is gone, stopped, or was changed: this mirror has nothing left to do."""
+
+
+def check_cancelled() -> None:
+    """End this task if that was asked for. Raises: asyncio.CancelledError.
+
+    A TaskGroup that is failing already takes a cancellation that comes meanwhile for its own and
+    raises the failure instead; whoever outlives failures must ask here, or cannot be stopped.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class AccountMirror:
@@ -78,6 +93,8 @@ class AccountMirror:
         self._status: dict[str, Any] = {}
         self._revision = -1
         self._tries = 0
+        self._trouble_here: str | None = None
+        """What our own store could not do in the last life."""
 
     async def run(self) -> None:
         """Connect, mirror, and after any failure try again when it is time."""
@@ -101,6 +118,7 @@ class AccountMirror:
         try:
             await self._serve()
         except Exception as error:  # the boundary of a mirror: it must outlive any failure
+            check_cancelled()
             problem = self._judge(error)
         else:
             return
@@ -116,19 +134,31 @@ class AccountMirror:
             raise error
         if isinstance(error, ProviderError):
             return error
+        self._trouble_here = None
         if isinstance(error, StoreError):
-            return Transient(f"The trouble is here, not at the mail server: {error}")
+            self._trouble_here = f"The trouble is here, not at the mail server: {error}"
+            return Transient(self._trouble_here)
         id = self._report("mirror", error)
         return Transient(f"Something went wrong here ({id})")
 
     async def _rest(self, error: ProviderError) -> None:
         """Say what is wrong and wait: longer for what time alone will not cure."""
         phase, wait_ms = self._decide_rest(error)
-        until_ms = self._services.clock.now_ms() + wait_ms
-        try:
-            await self._tell(phase=phase, lastError=str(error), nextTryAt=encode_utc_date(until_ms))
-        except StoreError as problem:
-            self._report("mirror status", problem)
+        next_try = encode_utc_date(self._services.clock.now_ms() + wait_ms)
+        is_reported = False
+        while True:
+            try:
+                await self._tell(phase=phase, lastError=str(error), nextTryAt=next_try)
+                break
+            except StoreError as problem:
+                if not is_reported:
+                    self._report("mirror status", problem)
+                is_reported = True
+            pause_ms = min(wait_ms, TELL_AGAIN_MS)
+            await self._services.clock.sleep_ms(pause_ms)
+            wait_ms -= pause_ms
+            if wait_ms <= 0:
+                return
         await self._services.clock.sleep_ms(wait_ms)
 
     def _decide_rest(self, error: ProviderError) -> tuple[str, int]:
@@ -171,11 +201,14 @@ class AccountMirror:
         if secret is None:
             raise AuthRevoked("There is no password for this connection", code="LOCAL")
         settings = make_settings(msgspec.convert(connection["imap"], Endpoint))
-        if self._status.get("phase") not in ("live", "backfilling"):
+        is_quiet = self._trouble_here is not None  # why it waits must stay to be read
+        if not is_quiet and self._status.get("phase") not in ("live", "backfilling"):
             await self._tell(phase="connecting")
         session = await self._provider.connect(settings, secret)
         life = Life(self._services, self._account_id, session, self._tell, self._pace, self._report)
         self._life = life
+        if self._trouble_here is not None:
+            life.note_trouble(self._trouble_here)
         try:
             await life.begin()
             async with asyncio.TaskGroup() as group:

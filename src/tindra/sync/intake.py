@@ -1,13 +1,14 @@
 """Messages from a provider on their way into the account: parsed off the loop, stored in batches.
 
 A message that breaks something is found by halving its batch, and left out alone: it never stops
-its mailbox. Stored together with the cursor, so that a crash repeats at most one batch.
+its mailbox, and is tried again now and then. Stored together with the cursor, so that a crash
+repeats at most one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,10 +24,13 @@ from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailRow
 from tindra.sync.apply import Fetched, apply_messages
 from tindra.sync.cursor import RemoteCursor, put_cursor
-from tindra.sync.ports import RemoteMessage
+from tindra.sync.ports import Rejected, RemoteMessage
 
 STAGED_AT_ONCE_MAX: Final = 16
 """Messages on their way to the blob store at a time."""
+PARKED_MAX: Final = 1_000
+"""Messages of one mailbox that may be left out. More of them mean that something is wrong with all:
+then the mailbox stops, and says so."""
 Report = Callable[[str, BaseException], str]
 """Tells the operator of something unexpected; gives an id to quote."""
 
@@ -75,6 +79,7 @@ class Intake:
         self._report = report
         self._expected: dict[str, dict[str, EmailId]] = {}
         self._waiting: _Batch | None = None
+        self._again: dict[str, set[int]] = {}
 
     def expect(self, mailbox_id: str, raw: bytes, email_id: EmailId) -> None:
         """This Email is being, or was, put into a mailbox: it may come back with other line ends,
@@ -93,7 +98,7 @@ class Intake:
         """
         giants = [m.uid for m in messages if m.raw is None]
         if giants:
-            await self.park(mailbox_id, giants)
+            await self._leave_out(mailbox_id, giants, is_for_good=True)
         whole = [m for m in messages if m.raw is not None]
         batch, _ = await asyncio.gather(self._prepare(mailbox_id, whole), self.flush())
         self._waiting = batch
@@ -154,24 +159,60 @@ class Intake:
 
     async def _commit(self, batch: _Batch) -> None:
         mailbox_id = batch.mailbox_id
+        cursor = _without_parked(self._cursors[mailbox_id], {m.uid for m in batch.messages})
 
         async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
-            cursor = self._cursors[mailbox_id]
             mirrored = self._cursors.keys()
             return await apply_messages(tx, MailboxId(mailbox_id), batch.fetched, cursor, mirrored)
 
         made, _ = await transact(
             self._services, self._account_id, "mirror-messages", write, "provider"
         )
+        self._cursors[mailbox_id] = cursor
         rows = [row for row, _ in made]
         offer_words(self._services, self._account_id, rows, [arrival for _, arrival in made])
         await self._on_stored(mailbox_id, len(batch.messages))
 
+    # -- what is left out ------------------------------------------------------------------------
     async def park(self, mailbox_id: str, uids: Sequence[int]) -> None:
-        """Leave messages out for good; how many there are is shown."""
+        """Leave messages out until it is time to try them again; how many there are is shown.
+
+        Raises: Rejected: too many of them.
+        """
+        await self._leave_out(mailbox_id, uids, is_for_good=False)
+
+    async def _leave_out(self, mailbox_id: str, uids: Sequence[int], is_for_good: bool) -> None:
+        self._again.get(mailbox_id, set()).difference_update(uids)
         cursor = self._cursors[mailbox_id]
-        parked = tuple(sorted({*cursor.parked, *uids}))
-        await self.keep(mailbox_id, msgspec.structs.replace(cursor, parked=parked))
+        parked, too_large = set(cursor.parked), set(cursor.too_large)
+        (too_large if is_for_good else parked).update(uids)
+        parked -= too_large
+        if len(parked) + len(too_large) > PARKED_MAX:
+            raise Rejected(f"More than {PARKED_MAX} messages cannot be taken over", code="LOCAL")
+        fresh = msgspec.structs.replace(
+            cursor, parked=tuple(sorted(parked)), too_large=tuple(sorted(too_large))
+        )
+        await self.keep(mailbox_id, fresh)
+
+    def list_left_out(self, mailbox_id: str) -> set[int]:
+        """uids that are not to be asked for now."""
+        cursor = self._cursors[mailbox_id]
+        return {*cursor.parked, *cursor.too_large} - self.list_again(mailbox_id)
+
+    def list_again(self, mailbox_id: str) -> set[int]:
+        """uids that were left out and are to be asked for once more."""
+        return self._again.get(mailbox_id, set()) & set(self._cursors[mailbox_id].parked)
+
+    def try_again(self, mailbox_id: str) -> None:
+        """Have the next look ask for what was left out."""
+        self._again[mailbox_id] = set(self._cursors[mailbox_id].parked)
+
+    async def forget_left_out(self, mailbox_id: str, gone: Collection[int]) -> None:
+        """These messages are at the provider no more."""
+        cursor = self._cursors[mailbox_id]
+        too_large = tuple(uid for uid in cursor.too_large if uid not in gone)
+        fresh = msgspec.structs.replace(_without_parked(cursor, gone), too_large=too_large)
+        await self.keep(mailbox_id, fresh)
 
     async def keep(self, mailbox_id: str, cursor: RemoteCursor) -> None:
         """Remember where a mailbox stands."""
@@ -183,6 +224,11 @@ class Intake:
             await put_cursor(tx, mailbox_id, cursor)
 
         await transact(self._services, self._account_id, "mirror-cursor", write, "provider")
+
+
+def _without_parked(cursor: RemoteCursor, uids: Collection[int]) -> RemoteCursor:
+    parked = tuple(uid for uid in cursor.parked if uid not in uids)
+    return msgspec.structs.replace(cursor, parked=parked)
 
 
 def _parse_batch(messages: Sequence[bytes], is_canonical_wanted: bool) -> list[_Parsed]:

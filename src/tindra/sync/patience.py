@@ -1,4 +1,4 @@
-"""Which intents wait after a failure, and for how long; outlives sessions, not the process.
+"""What waits after a failure, and for how long; outlives sessions, not the process.
 
 How often the provider *refused* an intent is counted in the store, because after so many times it
 is given up. What broke a session is only counted here: the network is no reason to give up, but
@@ -19,6 +19,10 @@ REFUSED_HEAD_START: Final = 3
 """A refusal waits as long as this many failures more would: it rarely changes within seconds."""
 
 
+PARKED_MS: Final = 24 * 3_600_000
+"""Messages that were left out because they broke something are tried again so often."""
+
+
 class Patience:
     """The waiting room."""
 
@@ -26,11 +30,19 @@ class Patience:
         self._random = random
         self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}
+        self._parked_ms: int | None = None
 
     @property
     def count(self) -> int:
         """How many wait."""
         return len(self._until)
+
+    def is_parked_due(self, now_ms: int) -> bool:
+        """Whether to try messages again that were left out: first of all, then once a day."""
+        if self._parked_ms is not None and now_ms - self._parked_ms < PARKED_MS:
+            return False
+        self._parked_ms = now_ms
+        return True
 
     def find_ready(self, rows: Sequence[OutboxRow], now_ms: int) -> list[OutboxRow]:
         """Those that need not wait (any more): after a new act of a device nothing waits."""

@@ -22,7 +22,9 @@ BRAKE_MESSAGES_MIN: Final = 20
 BRAKE_SHARE: Final = 0.5
 """More than this share of a mailbox gone in one look must be seen twice before it is believed."""
 BRAKE_MAILBOXES_MIN: Final = 3
-"""Fewer mailboxes may always go at once."""
+"""Fewer mailboxes may always go at once, if they hold next to nothing."""
+BRAKE_HANDFUL: Final = 5
+"""Mailboxes that hold more messages than this together must be missed twice."""
 GHOST_MARK: Final = "~"
 """A ghost is kept under this and the id of the Mailbox it was in, with the Email's number as uid:
 so ghosts are found without reading the Mailbox, and there is one an Email and Mailbox."""
@@ -199,11 +201,17 @@ def decide_vanished(known: int, gone: int, is_confirmed: bool) -> Literal["apply
     return "hold"
 
 
-def decide_mailboxes_gone(known: int, gone: int, is_confirmed: bool) -> Literal["apply", "hold"]:
-    """The same for mailboxes that are not listed any more."""
-    if gone < BRAKE_MAILBOXES_MIN or is_confirmed or gone <= BRAKE_SHARE * known:
-        return "apply"
-    return "hold"
+def decide_mailboxes_gone(
+    known: int, gone: int, messages: int, is_confirmed: bool
+) -> Literal["apply", "hold"]:
+    """The same for mailboxes that are not listed any more.
+
+    Args:
+        known: how many mailboxes base has. gone: how many of them are missing.
+        messages: how many messages the missing ones held together.
+    """
+    is_small = gone < BRAKE_MAILBOXES_MIN or gone <= BRAKE_SHARE * known
+    return "apply" if is_confirmed or (is_small and messages <= BRAKE_HANDFUL) else "hold"
 
 
 class Place(NamedTuple):

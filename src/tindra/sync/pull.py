@@ -54,8 +54,8 @@ DEEP_WITHOUT_MODSEQ_MS: Final = 3_600_000
 """Where nothing tells of changed flags: once an hour."""
 
 
-class Renumbered(Exception):
-    """uids of a mailbox started anew: whatever was planned with the old ones is void."""
+class Outdated(Exception):
+    """What was planned is void: uids started anew, or mailboxes are not what they were."""
 
 
 class _HeldBack(NamedTuple):
@@ -99,13 +99,13 @@ class Puller:
     async def select(self, mailbox_id: str) -> frozenset[str]:
         """Make a mailbox the selected one, unless it is; gives the flags it keeps.
 
-        Raises: Renumbered.
+        Raises: Outdated.
         """
         if self._selected is None or self._selected[0] != mailbox_id:
             validity = self._cursors[mailbox_id].uid_validity
             selected = await self._select(mailbox_id, None)
             if selected.status.uid_validity != validity:
-                raise Renumbered
+                raise Outdated
         assert self._selected is not None
         return self._selected[1]
 
@@ -177,7 +177,7 @@ class Puller:
 
     async def _list_missing(self, mailbox_id: str) -> list[int]:
         base = {uid for uid, _ in await self._list_base(mailbox_id)}
-        base.update(self._cursors[mailbox_id].parked)
+        base.update(self.intake.list_left_out(mailbox_id))
         return [uid for uid in reversed(await self._session.list_uids()) if uid not in base]
 
     async def _list_base(self, mailbox_id: str) -> list[tuple[int, tuple[str, ...]]]:
@@ -250,8 +250,10 @@ class Puller:
             return {row.uid for row in rows}
 
         base = await read_mirror(self._services, self._account_id, read)
-        unknown = {*changed, *cursor.missed} - base - {*cursor.parked, *gone}
-        await self._fetch_news(mailbox_id, unknown)
+        await self.intake.forget_left_out(mailbox_id, set(gone))
+        asked = {*changed, *cursor.missed, *self.intake.list_again(mailbox_id)}
+        left_out = self.intake.list_left_out(mailbox_id)
+        await self._fetch_news(mailbox_id, asked - base - left_out - set(gone))
         await self._take_flags(mailbox_id, [m for m in selected.changed if m.uid in base])
         lost = [uid for uid in gone if uid in base]
         if len(lost) > BRAKE_MESSAGES_MIN:
@@ -271,7 +273,9 @@ class Puller:
         uids = await self._session.list_uids()
         told = set(uids)
         # New ones first: a draft's new version is there before the old one is taken away.
-        await self._fetch_news(mailbox_id, told - base.keys() - set(cursor.parked))
+        await self.intake.forget_left_out(mailbox_id, {*cursor.parked, *cursor.too_large} - told)
+        left_out = self.intake.list_left_out(mailbox_id)
+        await self._fetch_news(mailbox_id, told - base.keys() - left_out)
         asked, since = _choose_flags(cursor, selected.status.highest_modseq, uids, is_deep)
         if base and asked:
             flags = await self._session.fetch_flags(asked, changed_since=since)
@@ -336,6 +340,7 @@ class Puller:
 
     async def _note_misses(self, mailbox_id: str, asked: Sequence[int], got: set[int]) -> None:
         """A message may be announced before it can be had; or it is gone again already."""
+        again = self.intake.list_again(mailbox_id)
         missed: list[int] = []
         given_up: list[int] = []
         for uid in asked:
@@ -343,7 +348,7 @@ class Puller:
                 self._misses.pop((mailbox_id, uid), None)
                 continue
             tries = self._misses[mailbox_id, uid] = self._misses.get((mailbox_id, uid), 0) + 1
-            (given_up if tries >= MISSES_MAX else missed).append(uid)
+            (given_up if tries >= MISSES_MAX or uid in again else missed).append(uid)
         if given_up:
             await self.intake.park(mailbox_id, given_up)
         cursor = self._cursors[mailbox_id]

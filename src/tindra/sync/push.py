@@ -8,7 +8,7 @@ repeated harmlessly (append, copy, a move that is no single command) is looked f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,7 +31,7 @@ from tindra.sync.plan import (
     plan_push,
 )
 from tindra.sync.ports import MailSession, Rejected
-from tindra.sync.pull import Puller
+from tindra.sync.pull import Outdated, Puller
 
 
 class PushViews(NamedTuple):
@@ -65,20 +65,27 @@ class Pusher:
     Args:
         puller: reads on the same session; called where the provider did not say which uid a
             message got, and before anything that may have been done already.
+        look_at_tree: reads the list of mailboxes again; whether it is another one than we knew.
     """
 
     def __init__(
-        self, services: Services, account_id: AccountId, session: MailSession, puller: Puller
+        self,
+        services: Services,
+        account_id: AccountId,
+        session: MailSession,
+        puller: Puller,
+        look_at_tree: Callable[[], Awaitable[bool]],
     ) -> None:
         self._services = services
         self._account_id = account_id
         self._session = session
         self._puller = puller
+        self._look_at_tree = look_at_tree
 
     async def push_emails(self, rows: Sequence[OutboxRow]) -> None:
         """Carry out the intents about Emails, and finish them.
 
-        Raises: ProviderError; what was done until then is known to base. Renumbered: plan again.
+        Raises: ProviderError; what was done until then is known to base. Outdated: plan again.
         """
         ids = [row.key for row in rows]
         views = await self._load(ids)
@@ -101,11 +108,20 @@ class Pusher:
         try:
             await self._puller.look_for_new(mailbox_id)
         except Rejected as refusal:
-            try:
-                await self._session.create_mailbox(name)
-            except Rejected:
-                raise refusal from None  # it is there: something else is wrong with it
+            await self._make(name, refusal)
             await self._puller.look_for_new(mailbox_id)
+
+    async def _make(self, name: str, refusal: Rejected) -> None:
+        """Make a mailbox that is said not to be there, unless it only has another name now.
+
+        Raises: Outdated; the refusal, where it is there and something else is wrong with it.
+        """
+        if await self._look_at_tree():
+            raise Outdated
+        try:
+            await self._session.create_mailbox(name)
+        except Rejected:
+            raise refusal from None
 
     def _list_unsafe_targets(self, plans: Mapping[str, PushPlan]) -> list[str]:
         is_move_safe = not self._session.capabilities.isdisjoint({"MOVE", "IMAP4REV2"})
@@ -179,7 +195,7 @@ class Pusher:
         except Rejected as refusal:
             if refusal.code != "TRYCREATE":
                 raise
-            await self._session.create_mailbox(name)
+            await self._make(name, refusal)
             new_uids = await transfer(uids, name)
         # Keywords may just have been pushed: what base knows now travels along.
         fresh = {row.uid: row for row in await self._reload(rows[0].mailbox_id, uids)}

@@ -3,12 +3,14 @@
 Intent row -> effect -> done row, with the state kept on the EmailSubmission. Just before the
 message itself goes over the line the object becomes "sending", durably; what is found in that
 state by anyone but the sender itself may have been sent, so it becomes "uncertain" and is never
-sent again by us. Until then it can be canceled, and any failure leads to another try.
+sent again by us; the provider's own copy may still tell that it was sent. Before, it can be
+canceled, and any failure leads to another try.
 Sockets live in `outside/smtp`. Source: RFC 8621 s7, RFC 5321 s4, data.md rule 9
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
@@ -22,9 +24,17 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.submission import TOPIC, make_status
 from tindra.sync.ports import ProviderError, Rejected, ServerSettings, Throttled, Transient
+from tindra.sync.sent import is_filed
 
 ROWS_PER_TURN_MAX = 50
 """Intents taken in one turn; what is left is due at once in the next."""
+FINISH_MS_MAX = 15_000
+"""How long a message that is on the line when we are told to stop may take to its end: cut off, it
+would be uncertain for ever."""
+SENT_LOOK_MS = 60_000
+"""How often the sent mail of the provider is searched for a message in doubt."""
+SENT_LOOKS_MAX = 15
+"""Then it stays uncertain."""
 _RETRY_FIRST_MS = 30_000
 _RETRY_LAST_MS = 3_600_000
 """12 tries between these take some 6 hours: long enough for an outage of a provider."""
@@ -98,15 +108,17 @@ class Route(NamedTuple):
 LoadRoute = Callable[[AccountId], Awaitable[Route | None]]
 """None: no outgoing server is connected (yet)."""
 
-Step = Literal["drop", "wait", "doubt", "send"]
+Step = Literal["drop", "wait", "doubt", "look", "send"]
 _Decision = Callable[[dict[str, Any]], dict[str, Any]]
 """The EmailSubmission as it is -> as it becomes."""
 
 
 def decide_step(obj: dict[str, Any] | None, due_ms: int, now_ms: int) -> Step:
     """What to do about an intent, given its EmailSubmission as stored."""
-    if obj is None or obj["sendState"] in ("final", "canceled", "uncertain"):
+    if obj is None or obj["sendState"] in ("final", "canceled"):
         return "drop"
+    if obj["sendState"] == "uncertain":
+        return "wait" if due_ms > now_ms else "look"
     if obj["sendState"] == "sending":
         return "doubt"
     return "wait" if due_ms > now_ms else "send"
@@ -207,6 +219,16 @@ def decide_uncertain(obj: dict[str, Any]) -> dict[str, Any]:
     return obj | {"deliveryStatus": status, "sendState": "uncertain", "undoStatus": "final"}
 
 
+def decide_found(obj: dict[str, Any]) -> dict[str, Any]:
+    """The object when the provider turned out to have sent a message that was in doubt."""
+    text = "250 2.0.0 It was sent: it is in the sent mail of the provider"
+    status = {
+        email: make_status(text, "unknown") if item["smtpReply"].startswith("451 4.4.2") else item
+        for email, item in obj["deliveryStatus"].items()
+    }
+    return obj | {"deliveryStatus": status, "sendState": "final", "undoStatus": "final"}
+
+
 def _keep(obj: dict[str, Any]) -> dict[str, Any]:
     return obj
 
@@ -219,6 +241,7 @@ class SubmissionRunner:
         self._sender = sender
         self._load_route = load_route
         self._in_flight: set[tuple[AccountId, str]] = set()
+        self._on_line: set[tuple[AccountId, str]] = set()
 
     async def run_turn(self, account_id: AccountId) -> int:
         """Take care of every intent of one account that is due; how many there were.
@@ -240,10 +263,25 @@ class SubmissionRunner:
                 continue
             self._in_flight.add(key)
             try:
-                await self._run_one(account_id, row)
+                await self._run_to_end(account_id, row)
             finally:
                 self._in_flight.discard(key)
         return len(rows)
+
+    async def _run_to_end(self, account_id: AccountId, row: OutboxRow) -> None:
+        """One intent; when cancelled, what is on the line gets a while to come to its end."""
+        # A TaskGroup would cancel it at once, and may swallow the cancellation when it fails.
+        task = asyncio.gather(self._run_one(account_id, row))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if (account_id, row.key) in self._on_line:
+                await asyncio.wait([task], timeout=FINISH_MS_MAX / 1000)
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        finally:
+            self._on_line.discard((account_id, row.key))
 
     async def _run_one(self, account_id: AccountId, row: OutboxRow) -> None:
         """One intent, from wherever an earlier turn left it."""
@@ -251,11 +289,29 @@ class SubmissionRunner:
         step = decide_step(obj, row.due_ms, self._services.clock.now_ms())
         if step == "doubt":
             await self._settle(account_id, row, decide_uncertain)
+        elif step == "look":
+            assert obj is not None
+            await self._look(account_id, row, obj)
         elif step == "drop":
             await self._settle(account_id, row, _keep)
         elif step == "send":
             assert obj is not None
             await self._send(account_id, row, obj)
+
+    async def _look(self, account_id: AccountId, row: OutboxRow, obj: dict[str, Any]) -> None:
+        """Search the sent mail for a message in doubt; at last give up."""
+        if await is_filed(self._services, account_id, obj):
+            await self._settle(account_id, row, decide_found)
+            return
+        due_ms = self._services.clock.now_ms() + SENT_LOOK_MS
+
+        async def write(tx: Tx) -> None:
+            if row.tries + 1 >= SENT_LOOKS_MAX:
+                await tx.store.finish_outbox(row)
+            else:
+                await tx.store.retry_outbox(row, due_ms, "it is not in the sent mail")
+
+        await transact(self._services, account_id, "submission/look", write, "system")
 
     async def _load(self, account_id: AccountId, id: str) -> dict[str, Any] | None:
         async def read(reader: StoreReader) -> dict[str, Any] | None:
@@ -300,6 +356,7 @@ class SubmissionRunner:
 
     async def _mark_sending(self, account_id: AccountId, row: OutboxRow) -> None:
         """The point of no return, durable before the first octet. Raises: Withdrawn."""
+        self._on_line.add((account_id, row.key))
 
         async def write(tx: Tx) -> bool:
             obj = await tx.load("EmailSubmission", row.key)
@@ -323,7 +380,9 @@ class SubmissionRunner:
     ) -> None:
         """Write the outcome, and in the same transaction take the intent away, or put it off if
         somebody is still waiting for the message."""
-        due_ms = self._services.clock.now_ms() + decide_retry_ms(row.tries, failure)
+        now_ms = self._services.clock.now_ms()
+        due_ms = now_ms + decide_retry_ms(row.tries, failure)
+        look_ms = now_ms + SENT_LOOK_MS
 
         async def write(tx: Tx) -> None:
             obj = await tx.load("EmailSubmission", row.key)
@@ -331,7 +390,9 @@ class SubmissionRunner:
             if obj is not None and obj["sendState"] != "canceled":
                 after = decide(obj)
                 await tx.update("EmailSubmission", row.key, obj, after)
-            if after is None or after["sendState"] != "pending":
+            if after is not None and after["sendState"] == "uncertain":
+                await tx.put_outbox(TOPIC, row.key, None, look_ms)
+            elif after is None or after["sendState"] != "pending":
                 # An intent written again meanwhile stays; the next turn looks at it anew.
                 await tx.store.finish_outbox(row)
             elif obj is not None and obj["sendState"] == "uncertain":

@@ -1,8 +1,8 @@
 """The tree of mailboxes, both ways: what the provider lists, and what devices made of it.
 
 A mailbox is forgotten only when the list lacks it *and* the server, asked for it by name, knows of
-none; many at once only at the second look. One that only changed its name keeps its id, and so do
-all Emails in it. INBOX is never forgotten.
+none; many at once, or one that holds more than a handful of messages, only at the second look. One
+that only changed its name keeps its id, and so do all Emails in it. INBOX is never forgotten.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ class Tree:
         """Mailbox id -> role."""
         self.selectable: set[str] = set()
         """Mailboxes that can hold messages at the provider."""
+        self.held_back: frozenset[str] = frozenset()
+        """Mailboxes that are said to be gone and not believed to be."""
         self._nodes: set[str] = set()
         self._services = services
         self._account_id = account_id
         self._session = session
         self._cursors = cursors
         self._puller = puller
-        self._held_back: frozenset[str] = frozenset()
         self._held_since_ms = 0
 
     # -- from the provider -----------------------------------------------------------------------
@@ -72,13 +73,14 @@ class Tree:
         names = {item.name for item in listed}
         await self.reload()
         known = {cursor.name: id for id, cursor in self._cursors.items()}
-        gone = await self._find_gone({name for name in known if name not in names})
-        vanished = {name: self._cursors[known[name]].uid_validity for name in gone}
+        lost = {name for name in set(known) - names if not await self._is_there(name)}
+        vanished = {name: self._cursors[known[name]].uid_validity for name in lost}
         renamed = {}
         if vanished:
             fresh = [m.name for m in listed if m.selectable and m.name not in known]
             renamed = match_renames(vanished, await self._load_validities(fresh))
-        missing = set(known) - names - gone
+        is_believed = self._is_believed({known[name] for name in lost - renamed.keys()})
+        missing = set(known) - names - (lost if is_believed else renamed.keys())
         kept = [*listed, *(_as_listed(self._cursors[known[name]]) for name in missing)]
 
         async def write(tx: Tx) -> None:
@@ -114,18 +116,19 @@ class Tree:
             listed = [RemoteMailbox("INBOX", delimiter, "inbox", True), *listed]
         return listed
 
-    async def _find_gone(self, missing: set[str]) -> set[str]:
-        """Which of the mailboxes that are listed no more are really gone."""
-        gone = {name for name in missing if not await self._is_there(name)}
+    def _is_believed(self, gone: set[str]) -> bool:
+        """Whether mailboxes that nobody knows at the provider are gone."""
         now_ms = self._services.clock.monotonic_ms()
-        is_same = bool(self._held_back) and self._held_back <= gone
+        is_same = bool(self.held_back) and self.held_back <= gone
         is_confirmed = is_same and now_ms - self._held_since_ms >= self._puller.hold_ms
-        if decide_mailboxes_gone(len(self._cursors), len(gone), is_confirmed) == "apply":
-            self._held_back = frozenset()
-            return gone
+        messages = sum(self._cursors[id].exists for id in gone)
+        decision = decide_mailboxes_gone(len(self._cursors), len(gone), messages, is_confirmed)
+        if decision == "apply":
+            self.held_back = frozenset()
+            return True
         self._held_since_ms = self._held_since_ms if is_same else now_ms
-        self._held_back = frozenset(gone)
-        return set()
+        self.held_back = frozenset(gone)
+        return False
 
     async def _is_there(self, name: str) -> bool:
         try:

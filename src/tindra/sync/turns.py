@@ -28,17 +28,21 @@ from tindra.sync.mirror import MirrorReader
 from tindra.sync.patience import Patience
 from tindra.sync.plan import decide_vanished
 from tindra.sync.ports import MailSession, Rejected, RemoteStatus, Transient
-from tindra.sync.pull import Puller, Renumbered
+from tindra.sync.pull import Outdated, Puller
 from tindra.sync.push import Pusher
 from tindra.sync.tree import Tree
 
 PUSH_GROUP_MAX: Final = limits.SYNC_BATCH_MESSAGES_MAX
 GHOSTS_PER_COMMIT_MAX: Final = 200
+TREE_LOOKS_MAX: Final = 10
+"""How often in a round a refusal makes us ask whether mailboxes have other names now."""
 GIVEN_UP_SHOWN_MS: Final = 3_600_000
 """How long people can read why an act of theirs was taken back."""
 _PUSH = ("", "push")
 _GIVEN_UP = ("", "given up")
 _BRAKE = ("", "brake")
+_TREE = ("", "tree")
+_HERE = ("", "here")
 _ORDER = ("inbox", "drafts", "sent", "archive", "all")
 
 
@@ -99,12 +103,15 @@ class Life:
         self._ghosts: dict[tuple[str, int], int] | None = None
         self._has_new_ghosts = True
         self._round_ms = 0
+        self._next_round_ms: int | None = 0
+        """None: the round is going on."""
         self._told_ms = 0
         self._given_up_ms = 0
+        self._tree_looks = 0
         intake = Intake(services, account_id, self._cursors, self._on_stored, report)
         self._puller = Puller(services, account_id, session, self._cursors, intake, self._is_called)
         self._puller.hold_ms = pace.poll_ms
-        self._pusher = Pusher(services, account_id, session, self._puller)
+        self._pusher = Pusher(services, account_id, session, self._puller, self._look_at_tree)
         self._tree = Tree(services, account_id, session, self._cursors, self._puller)
 
     # -- calls from outside ----------------------------------------------------------------------
@@ -122,6 +129,11 @@ class Life:
                 self._dirty[id] = None
         self.wake.set()
 
+    def note_trouble(self, text: str) -> None:
+        """The last life ended because nothing could be stored here: that is shown until all that
+        waited is stored."""
+        self._problems[_HERE] = text
+
     def _is_called(self) -> bool:
         return self.wake.is_set()
 
@@ -138,8 +150,11 @@ class Life:
         """Turns while there is work, then sleep until someone calls."""
         while True:
             self.wake.clear()
+            if patience.is_parked_due(self._services.clock.monotonic_ms()):
+                self._retry_parked()
             if await self._turn(patience):
                 continue
+            self._problems.pop(_HERE, None)
             await self._tell_progress(is_final=True)
             try:
                 async with asyncio.timeout(self._find_pause_ms(patience) / 1000):
@@ -149,7 +164,7 @@ class Life:
 
     def _find_pause_ms(self, patience: Patience) -> int:
         now_ms = self._services.clock.monotonic_ms()
-        due = [self._round_ms + self._pace.poll_ms]
+        due = [self._next_round_ms or 0]
         due += [first_ms + self._grace_ms for first_ms in (self._ghosts or {}).values()]
         next_ms = patience.find_next_ms()
         if next_ms is not None:
@@ -169,12 +184,20 @@ class Life:
             await self._visit(self._unasked.pop(), "ask", self._ask)
             return True
         now_ms = self._services.clock.monotonic_ms()
-        if now_ms - self._round_ms >= self._pace.poll_ms:
+        if not self._unasked and now_ms >= self._find_next_round_ms(now_ms):
             await self._start_round()
             return True
         if await self._backfill():
             return True
         return await self._settle_ghosts(now_ms)
+
+    def _find_next_round_ms(self, now_ms: int) -> int:
+        """When to ask all mailboxes again, all having been asked. Where that takes long, at most
+        half of the time is spent on it, so that the rest of a turn gets there at all."""
+        if self._next_round_ms is None:
+            took_ms = now_ms - self._round_ms
+            self._next_round_ms = max(self._round_ms + self._pace.poll_ms, now_ms + took_ms)
+        return self._next_round_ms
 
     async def _visit(self, id: str, doing: str, work: Callable[[str], Awaitable[None]]) -> None:
         """Do something in one mailbox; if the provider refuses, that is said and the next one
@@ -199,14 +222,38 @@ class Life:
     async def _start_round(self) -> None:
         """Look at the tree, then ask one mailbox after the other."""
         self._round_ms = self._services.clock.monotonic_ms()
+        self._next_round_ms = None
+        self._tree_looks = 0
         await self._tree.pull()
+        self._note_held_back()
         known = sorted(self._tree.selectable, key=self._rank, reverse=True)
         self._unasked = known
         self._has_new_ghosts = True
         if self._round_ms - self._given_up_ms >= GIVEN_UP_SHOWN_MS:
             self._problems.pop(_GIVEN_UP, None)
-        for key in [key for key in self._problems if key[0] and key[0] not in self._cursors]:
+        # What is not listed any more is not asked again, so that nothing else would forget it.
+        for key in [key for key in self._problems if key[0] and key[0] not in known]:
             del self._problems[key]
+
+    def _note_held_back(self) -> None:
+        self._problems.pop(_TREE, None)
+        names = sorted(self._cursors[id].name for id in self._tree.held_back)
+        if names:
+            others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+            self._problems[_TREE] = (
+                f"{names[0]}{others} are not listed any more; what they hold is kept until that"
+                " is said twice"
+            )
+
+    async def _look_at_tree(self) -> bool:
+        """Whether the mailboxes at the provider are not those we knew: another program renamed or
+        deleted some since the last round, so that what was planned with them is void."""
+        if self._tree_looks >= TREE_LOOKS_MAX:
+            return False
+        self._tree_looks += 1
+        before = {id: cursor.name for id, cursor in self._cursors.items()}
+        await self._tree.pull()
+        return before != {id: cursor.name for id, cursor in self._cursors.items()}
 
     async def _ask(self, id: str) -> None:
         """Whether anything changed in a mailbox. Words that make no sense count as yes."""
@@ -221,7 +268,10 @@ class Life:
         self._totals[id] = status.exists
         if cursor.phase != "live":
             await self._tell_progress()
-        elif (
+            return
+        # It may have been completed on the way to something else.
+        self._problems.pop((id, "backfill"), None)
+        if (
             _stamp(cursor) != _stamp(status)
             or status.highest_modseq is None
             or cursor.missed
@@ -242,6 +292,13 @@ class Life:
             )
         if was_live and self._cursors[id].phase != "live":
             self._held[id] = await self._count_held(id)
+
+    def _retry_parked(self) -> None:
+        """Messages that broke something may find a better program now."""
+        for id, cursor in self._cursors.items():
+            if cursor.parked:
+                self._puller.intake.try_again(id)
+                self._dirty[id] = None
 
     # -- to the provider -------------------------------------------------------------------------
     async def _push(self, patience: Patience) -> bool:
@@ -295,10 +352,12 @@ class Life:
         now_ms = self._services.clock.monotonic_ms()
         try:
             await push(rows)
-        except Renumbered:
-            return  # planned with uids of old: plan again in the next turn
+        except Outdated:
+            return  # planned with uids or names of old: plan again in the next turn
         except Rejected as error:
             self._puller.forget_selected()
+            if await self._look_at_tree():
+                return
             if is_group:
                 raise
             await self._put_off(rows[0], patience, error)
@@ -332,7 +391,7 @@ class Life:
         """What the provider will not have is taken back here, so that both agree again."""
         if row.topic == MAILBOX_TOPIC:
             await self._tree.revert(row)
-            self._round_ms = -self._pace.poll_ms  # the tree may have to be read again
+            self._next_round_ms = 0  # the tree may have to be read again
             return
 
         async def write(tx: Tx) -> dict[str, list[int]]:

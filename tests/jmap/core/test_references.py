@@ -183,6 +183,16 @@ async def test_large_results_cannot_be_referred_to_again_and_again(world: World)
     assert answer[1][1]["type"] == "invalidResultReference"
 
 
+async def test_walking_over_much_that_stands_for_nothing_is_counted_too(world: World) -> None:
+    calls: list[Any] = [["Core/echo", {"v": [[] for _ in range(100_000)]}, "0"]]
+    calls += [["Core/echo", {"#a": _refer("/v/*/*")}, str(n)] for n in range(1, 16)]
+    start = time.perf_counter()
+    answer = (await world.raw_request(calls))["methodResponses"]
+    assert time.perf_counter() - start < 5
+    assert answer[1][1] == {"a": []}
+    assert answer[-1][1]["type"] == "invalidResultReference"
+
+
 async def test_one_property_of_a_stored_object_can_be_taken(world: World) -> None:
     inbox = await world.add_mailbox("Inbox", role="inbox")
     calls = [

@@ -51,7 +51,7 @@ class History:
                     raw = make_raw(name, f"{name}@x")
                     self.ids[name] = await self.world.add_email(self.boxes[0], raw)
             case "mark":
-                patch = {f"keywords/k{self.count}": True}
+                patch: dict[str, Any] = {f"keywords/k{self.count}": True}
                 await self.world.call("Email/set", update=dict.fromkeys(ids, patch))
             case "move":
                 box = self.boxes[self.count % 2]

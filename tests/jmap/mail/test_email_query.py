@@ -555,6 +555,15 @@ async def test_a_header_filter_that_would_read_too_many_messages_is_unsupported(
     assert error["type"] == "unsupportedFilter"
     narrow = {"operator": "AND", "conditions": [{"inMailbox": inbox}, {"header": ["X-Color"]}]}
     assert (await world.call("Email/query", filter=narrow))["ids"] == [first]
+    # Many conditions are no way around it.
+    many = [{"inMailbox": inbox, "header": ["X-Color", str(n)]} for n in range(4)]
+    error = await world.fail("Email/query", filter={"operator": "OR", "conditions": many})
+    assert error["type"] == "unsupportedFilter"
+
+
+async def test_a_header_filter_for_a_very_long_text_is_unsupported(world: World) -> None:
+    error = await world.fail("Email/query", filter={"header": ["X", "a" * 1001]})
+    assert error["type"] == "unsupportedFilter"
 
 
 async def test_mail_that_comes_while_headers_are_read_is_looked_at_too(

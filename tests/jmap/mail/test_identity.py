@@ -85,6 +85,8 @@ async def test_a_whole_domain_can_be_an_identity(world: World) -> None:
         {"name": None},
         {"replyTo": "x@y.test"},
         {"replyTo": [{"name": "x"}]},
+        {"name": "a\r\nBcc: evil@x.test"},
+        {"bcc": [{"name": "a\0", "email": "x@y.test"}]},
         {"bcc": [{"email": "x@y.test", "extra": 1}]},
         {"mayDelete": False},
         {"id": "i1"},

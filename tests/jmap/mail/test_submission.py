@@ -155,14 +155,16 @@ class Sender:
         return obj["undoStatus"], obj["sendState"], told
 
 
+async def make_sender(world: World) -> Sender:
+    """Somebody with an Identity and a Mailbox for drafts."""
+    drafts = await world.add_mailbox("Drafts", role="drafts")
+    made = await world.call("Identity/set", create={"i": {"email": OWN, "name": "Alex"}})
+    return Sender(world, made["created"]["i"]["id"], drafts)
+
+
 @pytest.fixture
 def sender(world: World, runner: asyncio.Runner) -> Sender:
-    async def make() -> Sender:
-        drafts = await world.add_mailbox("Drafts", role="drafts")
-        made = await world.call("Identity/set", create={"i": {"email": OWN, "name": "Alex"}})
-        return Sender(world, made["created"]["i"]["id"], drafts)
-
-    return runner.run(make())
+    return runner.run(make_sender(world))
 
 
 # --- creating -----------------------------------------------------------------------------------

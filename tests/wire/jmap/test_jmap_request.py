@@ -257,3 +257,56 @@ def test_a_doubled_member_is_found_wherever_it_stands(
         text = ",".join(f"{json.dumps(name)}:{value}" for name, value in pairs)
         with pytest.raises(RequestSyntaxError, match="twice"):
             parse_json(f"[{{}},{{{text}}}]".encode())
+
+
+# -- a request that something happened to ----------------------------------------------------------
+_WHOLE = (
+    b'{"using":["urn:ietf:params:jmap:core"],"methodCalls":[["Email/set",{"accountId":"a",'
+    b'"create":{"k":{"subject":"caf\xc3\xa9 \\ud83d\\ude00","size":-1.5e3,"to":[{},null,true]}}},'
+    b'"0"],["Core/echo",{},"1"]],"createdIds":{"k":"e1"}}'
+)
+_PLACES = [place for place, octet in enumerate(_WHOLE) if octet in b",[{:"]
+"""Behind these a value or a member may begin."""
+
+
+@given(st.integers(0, len(_WHOLE)), st.integers(0, 12), st.binary(max_size=8))
+def test_a_damaged_request_is_one_still_or_a_named_error(
+    place: int, removed: int, put: bytes
+) -> None:
+    body = _WHOLE[:place] + put + _WHOLE[place + removed :]
+    try:
+        request = parse_request(body)
+    except RequestSyntaxError as error:
+        kind = error.kind
+    else:
+        kind = "fine" if all(type(call.arguments) is dict for call in request.calls) else "wrong"
+    assert kind in ("fine", "notJSON", "notRequest")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"NaN", b"Infinity", b"-Infinity", b"1e999999", b"01", b"+1", b".5", b"1.", b"0x10",
+        b"'a'", b'"\\ud800"', b'"\\udc00"', b'"\\udc00\\ud800"', b'"\\ud800x"', b'"\xed\xa0\x80"',
+        b'"\xff"', b'"\xc0\xaf"', b'"\xf5\x80\x80\x80"', b'"\n"', b'"\\x41"', b'"\\u12"', b"[1,]",
+        b'{"a":1,}', b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b"/**/1", b"undefined", b"tru",
+        b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65,
+    ],
+)  # fmt: skip
+def test_what_i_json_forbids_is_found_at_every_place(odd: bytes) -> None:
+    good = b'{"using":[],"methodCalls":[["Core/echo",{"a":[%b,{"b":%b}],"c":%b},"0"]]}'
+    parse_request(good % (b"1", b"1", b"1"))
+    for place in range(3):
+        values = [b"1", b"1", b"1"]
+        values[place] = odd
+        with pytest.raises(RequestSyntaxError) as caught:
+            parse_request(good % tuple(values))
+        assert caught.value.kind == "notJSON"
+
+
+@given(st.sampled_from(_PLACES), st.integers(1, 200_000))
+def test_brackets_without_end_are_refused_wherever_they_stand(place: int, count: int) -> None:
+    for piece in (b"[", b'{"a":', b'"'):
+        with pytest.raises(RequestSyntaxError) as caught:
+            parse_request(_WHOLE[: place + 1] + piece * count)
+        assert caught.value.kind == "notJSON"

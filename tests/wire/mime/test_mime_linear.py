@@ -94,6 +94,12 @@ def test_header_values(form: Callable[[bytes], object], piece: bytes) -> None:
     check_linear(form, lambda n: piece.replace(b"_", b" ") * n, 6_000)
 
 
+@pytest.mark.parametrize("head", [b"a ", b"a <", b"a: ", b'a "', b"( "])
+@pytest.mark.parametrize("tail", [b":", b"<", b"@", b";", b" :b"])
+def test_addresses_of_two_kinds(head: bytes, tail: bytes) -> None:
+    check_linear(as_addresses, lambda n: head * n + b"@ " + tail * n, 3_000)
+
+
 @pytest.mark.parametrize(
     "piece", ["> x\n", "On x\n", "a:\n", "[image:", "<http://", "-", "\n", "x"]
 )

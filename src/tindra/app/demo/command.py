@@ -60,10 +60,12 @@ async def _connect(installation: Installation, provider: DemoProvider) -> None:
     smtp = Endpoint("127.0.0.1", provider.smtp_port, "none", provider.username)
     user = await services.directory.find_user(provider.username)
     if user is None:
-        user = await add_user(services, provider.username, provider.password)
-        mailbox = NewMailbox(provider.username, OWNER_NAME, imap, smtp, provider.password)
-        await add_mail_account(services, user, mailbox)
-        return
+        user = await add_user(installation, provider.username, provider.password)
+    is_connected = False
     for grant in await services.directory.list_grants(user.id):
         for id in await load_connections(services, grant.account_id):
             await update_endpoints(services, grant.account_id, id, imap, smtp)
+            is_connected = True
+    if not is_connected:
+        mailbox = NewMailbox(provider.username, OWNER_NAME, imap, smtp, provider.password)
+        await add_mail_account(installation, user, mailbox)

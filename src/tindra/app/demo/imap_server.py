@@ -23,10 +23,13 @@ from tindra.app.demo.imap_session import (
     State,
 )
 from tindra.app.demo.imap_store import MailStore
+from tindra.app.demo.starttls import start_tls
 from tindra.base.clock import Clock
 from tindra.wire.imap.errors import RemoteProtocolError
 from tindra.wire.imap.lexer import Limits, Line, LineReader, parse_tokens, read_atom
 
+STOP_S_MAX: Final = 1.0
+"""How long a conversation may take to end by itself; a TLS handshake would wait for a minute."""
 READ_BYTES: Final = 64 * 1024
 """Asked of the socket at once."""
 LITERAL_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -69,8 +72,7 @@ class ImapServer:
         self.tokens = tokens
         self.tls = tls
         self.connections: set[Connection] = set()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -91,8 +93,13 @@ class ImapServer:
             self._server.close()
             for connection in tuple(self.connections):
                 connection.close()
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+                for task in late:
+                    task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
             await self._server.wait_closed()
-            await self._is_empty.wait()
             self._server = None
 
     def capabilities(self, *, is_secure: bool) -> list[str]:
@@ -123,9 +130,15 @@ class ImapServer:
         return [name for name, is_offered in offers.items() if is_offered]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None or not self._server.is_serving():
+            writer.close()  # accepted in the moment of stopping
+            return
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
-        self._is_empty.clear()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             await connection.run()
         except (ConnectionError, ssl.SSLError, ConnectionCut):
@@ -134,8 +147,6 @@ class ImapServer:
             connection.session.leave()
             connection.close()
             self.connections.discard(connection)
-            if not self.connections:
-                self._is_empty.set()
 
 
 class Connection:
@@ -182,7 +193,7 @@ class Connection:
             raise CommandMalformed("nothing may follow STARTTLS before the handshake")
         self.session.send(f"{self.session.tag} OK Begin TLS")
         self.session.push()
-        await self._writer.start_tls(self.server.tls)
+        await start_tls(self._writer, self.server.tls)
         self.is_secure = True
         self.can_start_tls = False
 

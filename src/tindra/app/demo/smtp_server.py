@@ -20,8 +20,11 @@ from typing import Final, NoReturn
 import msgspec
 
 from tindra.app.demo.faults import Faults
+from tindra.app.demo.starttls import start_tls
 from tindra.base.clock import Clock
 
+STOP_S_MAX: Final = 1.0
+"""How long a conversation may take to end by itself; a TLS handshake would wait for a minute."""
 READ_BYTES: Final = 64 * 1024
 """Asked of the socket at once."""
 COMMAND_BYTES_MAX: Final = 12_288
@@ -78,8 +81,7 @@ class SmtpServer:
         self.tokens = tokens
         self.tls = tls
         self._conversations: set[_Conversation] = set()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -100,8 +102,13 @@ class SmtpServer:
             self._server.close()
             for conversation in tuple(self._conversations):
                 conversation.close()
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+                for task in late:
+                    task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
             await self._server.wait_closed()
-            await self._is_empty.wait()
             self._server = None
 
     def size_limit(self) -> int:
@@ -110,9 +117,15 @@ class SmtpServer:
         return MESSAGE_BYTES_MAX if limit is None else limit
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None or not self._server.is_serving():
+            writer.close()  # accepted in the moment of stopping
+            return
         conversation = _Conversation(self, reader, writer)
         self._conversations.add(conversation)
-        self._is_empty.clear()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             await conversation.run()
         except (ConnectionError, ssl.SSLError, _Hangup):
@@ -120,8 +133,6 @@ class SmtpServer:
         finally:
             conversation.close()
             self._conversations.discard(conversation)
-            if not self._conversations:
-                self._is_empty.set()
 
 
 class _Conversation:
@@ -271,7 +282,7 @@ class _Conversation:
             await self._say("503 5.5.1 Nothing may follow STARTTLS")
             raise _Hangup
         await self._say("220 2.0.0 Begin TLS")
-        await self._writer.start_tls(self._server.tls)
+        await start_tls(self._writer, self._server.tls)
         self._is_secure, self._is_greeted, self._login = True, False, None
         self._reset()
 

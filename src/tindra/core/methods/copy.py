@@ -168,9 +168,8 @@ async def _write(
             "notCreated": refused or None,
         }
 
-    answer, info = await transact(
-        context.services, request.account_id, f"{datatype.name}/copy", write
-    )
+    name = f"{datatype.name}/copy"
+    answer, info = await transact(context.services, request.account_id, name, write)
     state = info.states.get(datatype.name)
     answer["newState"] = answer["oldState"] if state is None else encode_state(Cursor(state))
     for key, made in (answer["created"] or {}).items():

@@ -12,6 +12,7 @@ from tindra.core.access import check_read
 from tindra.core.arguments import check_names, take_bool, take_id, take_int, take_unsigned
 from tindra.core.datatype import (
     COLLATIONS,
+    Affected,
     CallContext,
     Datatype,
     QueryAnswer,
@@ -24,6 +25,8 @@ from tindra.core.state import encode_state, parse_state
 
 COMPARATORS_MAX: Final = 20
 """Of one sort; two of them already order all mail."""
+QUERY_REACH_IDS_MAX: Final = 10_000
+"""How far down a result that can be read from its top /queryChanges looks for what has changed."""
 READS_MAX: Final = 8
 """Tries to read two things in one state while others write."""
 _SHARED = frozenset({"accountId", "filter", "sort", "calculateTotal"})
@@ -75,8 +78,9 @@ async def run_query(
     anchor = take_id(arguments, "anchor")
     has_total = take_bool(arguments, "calculateTotal")
     plan = _plan(datatype, arguments)
-    is_open = anchor is not None or position < 0
-    window = QueryWindow(None if is_open else position + limit, has_total or position < 0)
+    stop = None if anchor is not None or position < 0 else position + limit
+    until = None if anchor is None else {anchor}
+    window = QueryWindow(stop, has_total, until, limit + max(0, offset))
     found = await plan.list_ids(context, account_id, window)
     start = _start(found, anchor, position, offset)
     answer: dict[str, Any] = {
@@ -109,7 +113,8 @@ async def run_query_changes(
     """Foo/queryChanges: what to take out of, and to put into, a result known before.
 
     The ids that may have moved are taken out and, where they still match, put in again at their
-    new place; `upToId` shortens nothing, which the RFC allows. Cost: the whole result is read.
+    new place; `upToId` shortens nothing, which the RFC allows. Cost: the result is read down to the
+    last of them, or as a whole where the plan cannot tell which of them are in it.
     Raises: MethodError cannotCalculateChanges, tooManyChanges and those of /query.
     Source: RFC 8620 s5.6
     """
@@ -124,13 +129,13 @@ async def run_query_changes(
     if not plan.can_calculate_changes:
         raise MethodError("cannotCalculateChanges", "not for this filter or sort")
 
-    async def read_affected(reader: StoreReader) -> tuple[Cursor, ModSeq, set[str]]:
+    async def read_affected(reader: StoreReader) -> tuple[Cursor, ModSeq, Affected]:
         newest = (await reader.load_states()).get(datatype.name, ModSeq(0))
         since = parse_state(arguments.get("sinceQueryState"), newest)
         if since.id is not None:
             raise MethodError("cannotCalculateChanges", "no query was ever in this state")
         if since.modseq == newest:
-            return since, newest, set()
+            return since, newest, Affected(set(), set())
         affected = await plan.list_affected(reader, since.modseq, limits.CHANGES_COUNT_MAX)
         if affected is None:
             raise MethodError("cannotCalculateChanges", "too much has changed since")
@@ -139,17 +144,20 @@ async def run_query_changes(
     store = context.services.store
     for _ in range(READS_MAX):
         try:
-            since, newest, affected = await store.read(account_id, read_affected)
+            since, newest, (affected, there) = await store.read(account_id, read_affected)
         except StateTooOld:
             raise MethodError("cannotCalculateChanges", "this state is too old") from None
         found = QueryAnswer([], None, newest)
-        if affected or has_total:
-            found = await plan.list_ids(context, account_id, QueryWindow(None, has_total))
+        if there is None or there or has_total:
+            stop = None if there is None else QUERY_REACH_IDS_MAX
+            found = await plan.list_ids(context, account_id, QueryWindow(stop, has_total, there))
         # Two reads: if someone wrote in between, look again, so that both tell of one state.
         if found.state == newest:
             break
     else:
         raise Unavailable("the account changes too fast for this query")
+    if there is not None and not there.issubset(found.ids):
+        raise MethodError("cannotCalculateChanges", "what changed stands too far down")
     added = [{"id": id, "index": i} for i, id in enumerate(found.ids) if id in affected]
     if wanted is not None and len(affected) + len(added) > wanted:
         raise MethodError("tooManyChanges", f"there are more than {wanted}")

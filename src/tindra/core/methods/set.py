@@ -73,13 +73,12 @@ async def run_set(
         answer = {"accountId": account_id, "oldState": old_state} | await run.run()
         return answer, await writer.finish(run.context, answer)
 
-    (answer, implicit), info = await transact(
-        context.services, account_id, f"{datatype.name}/set", write
-    )
+    name = f"{datatype.name}/set"
+    (answer, implicit), info = await transact(context.services, account_id, name, write)
     state = info.states.get(datatype.name)
     answer["newState"] = answer["oldState"] if state is None else encode_state(Cursor(state))
     answer = {k: v for k, v in answer.items() if not k.startswith("_")}
-    return [(f"{datatype.name}/set", answer), *implicit]
+    return [(name, answer), *implicit]
 
 
 class _SetRun:

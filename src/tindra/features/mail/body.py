@@ -6,8 +6,10 @@ nothing is parsed twice. Source: RFC 8621 s4.1.4
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, cast
 
 import msgspec
 
@@ -26,30 +28,22 @@ BODY_PROPERTIES_DEFAULT = (
     "location",
 )  # fmt: skip
 _BODY_PROPERTIES = frozenset(BODY_PROPERTIES_DEFAULT) | {"headers", "subParts"}
+_DISGUISE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Controls, line ends and marks of direction. Joiners stay: names in many scripts need them."""
 _TREE_NAMES = frozenset({"bodyStructure", "textBody", "htmlBody", "attachments"})
 
 
-class _StoredPart(msgspec.Struct, array_like=True):
-    """A Part as stored: the same fields, as an array."""
-
-    header_start: int
-    header_end: int
-    body_start: int
-    body_end: int
-    type: str
-    encoding: str
-    charset: str | None
-    disposition: str | None
-    name: str | None
-    cid: str | None
-    language: list[str] | None
-    location: str | None
-    size: int
-    part_id: str | None
-    children: list[_StoredPart]
-
-
-_FIELDS = _StoredPart.__struct_fields__[:-1]
+_StoredPart = msgspec.defstruct(
+    "_StoredPart",
+    [("children", "list[_StoredPart]", msgspec.field(default_factory=list))],
+    bases=(Part,),
+    module=__name__,
+    array_like=True,
+    gc=False,
+)
+"""A Part as stored: the same fields, as an array. It is never in a ring."""
 _decoder = msgspec.json.Decoder(_StoredPart)
 
 
@@ -58,19 +52,13 @@ def encode_structure(root: Part) -> bytes:
     return msgspec.json.encode(_store(root))
 
 
-def _store(part: Part) -> _StoredPart:
-    values = {name: getattr(part, name) for name in _FIELDS}
-    return _StoredPart(**values, children=[_store(child) for child in part.children])
+def _store(part: Part) -> tuple[Any, ...]:
+    return (*msgspec.structs.astuple(part)[:-1], [_store(child) for child in part.children])
 
 
 def load_structure(data: bytes) -> Part:
     """The tree that `encode_structure` stored."""
-    return _restore(_decoder.decode(data))
-
-
-def _restore(part: _StoredPart) -> Part:
-    values = {name: getattr(part, name) for name in _FIELDS}
-    return Part(**values, children=[_restore(child) for child in part.children])
+    return cast("Part", _decoder.decode(data))
 
 
 class BodyRequest(msgspec.Struct, frozen=True):
@@ -136,20 +124,28 @@ def needs_message(properties: Iterable[str], request: BodyRequest) -> bool:
 
 
 def render_body(
-    raw: bytes, blob_id: str, root: Part, properties: Iterable[str], request: BodyRequest
+    raw: bytes,
+    blob_id: str,
+    root: Part,
+    properties: Iterable[str],
+    request: BodyRequest,
+    room_bytes: int,
 ) -> dict[str, Any]:
-    """The body and header properties among `properties`.
+    """The body and header properties among `properties`; parts are JSON already.
 
     Args:
         raw: the message; may be b"" unless `needs_message`.
+        room_bytes: what all parts and values may take in the answer.
+    Raises: MethodError requestTooLarge.
+    Cost: linear in the parts, and in those properties of each that it has.
     Source: RFC 8621 s4.1.3, s4.1.4
     """
-    renderer = _Renderer(raw, blob_id, request)
+    renderer = _Renderer(raw, blob_id, request, room_bytes)
     bodies: Bodies | None = None
     found: dict[str, Any] = {}
     for name in properties:
         if name == "bodyStructure":
-            found[name] = renderer.render(root, has_children=True)
+            found[name] = renderer.render_tree(root)
         elif name in ("textBody", "htmlBody", "attachments", "bodyValues"):
             bodies = bodies or split_bodies(root)
             if name == "bodyValues":
@@ -178,13 +174,19 @@ def _iterate(part: Part) -> Iterable[Part]:
 
 
 class _Renderer:
-    """Makes EmailBodyPart and EmailBodyValue objects of one message."""
+    """Makes EmailBodyPart and EmailBodyValue objects of one message, each part once."""
 
-    def __init__(self, raw: bytes, blob_id: str, request: BodyRequest) -> None:
+    def __init__(self, raw: bytes, blob_id: str, request: BodyRequest, room_bytes: int) -> None:
         self._raw = raw
         self._blob_id = blob_id
         self._request = request
+        self._room_bytes = room_bytes
         self._fields: dict[int, HeaderFields] = {}
+        self._rendered: dict[int, msgspec.Raw] = {}
+        names = [name for name in request.properties if name != "subParts"]
+        self._headers = [name for name in names if name[:7] == "header:"]
+        self._readers = [(n, self._make_reader(n)) for n in names if n[:7] != "header:"]
+        self._has_sub_parts = "subParts" in request.properties
 
     def load_fields(self, part: Part) -> HeaderFields:
         """The header fields of a part, read once."""
@@ -198,33 +200,53 @@ class _Renderer:
         headers = list_headers(self._raw, part)
         return [{"name": name, "value": as_raw(value)} for name, value in headers]
 
-    def render(self, part: Part, has_children: bool = False) -> dict[str, Any]:
-        """One EmailBodyPart, with subParts where it is a multipart in bodyStructure."""
-        found = {name: self._property(part, name) for name in self._request.properties}
-        if has_children and part.part_id is None:
-            found["subParts"] = [self.render(child, True) for child in part.children]
+    def render(self, part: Part) -> msgspec.Raw:
+        """One EmailBodyPart. Raises: MethodError requestTooLarge."""
+        found = self._rendered.get(id(part))
+        if found is None:
+            values = self._read(part)
+            if self._has_sub_parts:
+                values["subParts"] = None
+            found = self._rendered[id(part)] = msgspec.Raw(msgspec.json.encode(values))
+        self._take_room(len(memoryview(found)))
         return found
 
-    def _property(self, part: Part, name: str) -> Any:
-        match name:
-            case "partId":
-                return part.part_id
-            case "blobId":
-                if part.part_id is None:
-                    return None
-                return encode_part_blob_id(
-                    self._blob_id, part.body_start, part.body_end, part.encoding
-                )
-            case "charset":
-                implicit = "us-ascii" if part.type.startswith("text/") else None
-                return part.charset or implicit
-            case "size" | "name" | "type" | "disposition" | "cid" | "language" | "location":
-                return getattr(part, name)
-            case "headers":
-                return self.render_headers(part)
-            case "subParts":
-                return None
-        return self.load_fields(part).render(name)
+    def render_tree(self, part: Part) -> msgspec.Raw:
+        """One EmailBodyPart, with its subParts where it is a multipart."""
+        if part.part_id is not None:
+            return self.render(part)
+        values = self._read(part)
+        self._take_room(len(msgspec.json.encode(values)))
+        values["subParts"] = [self.render_tree(child) for child in part.children]
+        return msgspec.Raw(msgspec.json.encode(values))
+
+    def _take_room(self, count: int) -> None:
+        self._room_bytes -= count
+        if self._room_bytes < 0:
+            raise MethodError("requestTooLarge", "the bodies are too large: ask for less")
+
+    def _read(self, part: Part) -> dict[str, Any]:
+        values = {name: read(part) for name, read in self._readers}
+        if self._headers:
+            fields = self.load_fields(part)
+            values |= {name: fields.render(name) for name in self._headers}
+        return values
+
+    def _make_reader(self, name: str) -> Callable[[Part], Any]:
+        """What gives a property of any part; chosen once, for there may be thousands."""
+        readers: dict[str, Callable[[Part], Any]] = {
+            "headers": self.render_headers,
+            "blobId": self._make_blob_id,
+            "charset": _get_charset,
+            "partId": attrgetter("part_id"),
+            "name": show_name,
+        }
+        return readers.get(name) or attrgetter(name)
+
+    def _make_blob_id(self, part: Part) -> str | None:
+        if part.part_id is None:
+            return None
+        return encode_part_blob_id(self._blob_id, part.body_start, part.body_end, part.encoding)
 
     def render_values(self, root: Part, bodies: Bodies) -> dict[str, Any]:
         """partId -> EmailBodyValue of the text parts asked for."""
@@ -241,6 +263,7 @@ class _Renderer:
         values = {}
         for part_id, part in wanted.items():
             text = decode_text(self._raw, part, bytes_max)
+            self._take_room(len(text.value))
             values[part_id] = {
                 "value": text.value,
                 "isEncodingProblem": (
@@ -249,6 +272,22 @@ class _Renderer:
                 "isTruncated": text.is_truncated,
             }
         return values
+
+
+def _get_charset(part: Part) -> str | None:
+    implicit = "us-ascii" if part.type.startswith("text/") else None
+    return part.charset or implicit
+
+
+def show_name(part: Part) -> str | None:
+    """The file name of a part as it may be shown: nothing in it turns the reading direction (an
+    old way to make "exe" read as "pdf"), breaks a line or controls a terminal.
+
+    Source: RFC 2183 s2.3, RFC 8621 s4.1.4
+    """
+    if part.name is None or part.name.isascii():
+        return part.name  # its parser took the ASCII controls out
+    return _DISGUISE.sub("", part.name) or None
 
 
 def _texts(parts: Iterable[Part]) -> dict[str, Part]:

@@ -14,14 +14,15 @@ from tindra.core.datatype import CallContext, SetContext
 from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.core.ports import StoreReader
-from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
 from tindra.features.mail.keywords import check_mailbox_ids
 from tindra.features.mail.writing.placing import (
     Metadata,
+    Staged,
     check_metadata,
     check_no_twin,
     make_created,
-    store_message,
+    place_message,
+    stage_message,
 )
 from tindra.model.mail import EmailRow, parse_email_id
 
@@ -29,11 +30,11 @@ _OVERRIDES = frozenset({"mailboxIds", "keywords", "receivedAt"})
 
 
 class Original(NamedTuple):
-    """An Email whose message is in the other account already."""
+    """An Email whose message is ready for the other account."""
 
     row: EmailRow
     """In the account copied from."""
-    arrival: Arrival
+    staged: Staged
     metadata: Metadata
 
 
@@ -46,9 +47,9 @@ def _check_overrides(overrides: dict[str, Any]) -> Metadata:
 
 
 async def load_originals(call: CallContext, request: CopyRequest) -> Originals:
-    """Read the Emails to copy, and store their messages in the other account.
+    """Read the Emails to copy, and make their messages ready for the other account.
 
-    Cost: one read; for each Email a blob read, a blob write and a parse.
+    Cost: one read; for each Email a blob read and a parse; no commit.
     """
     docs = {id: parse_email_id(id) for id in request.originals.values()}
     known = sorted({doc_id for doc_id in docs.values() if doc_id is not None})
@@ -69,8 +70,8 @@ async def load_originals(call: CallContext, request: CopyRequest) -> Originals:
             raw = await load_blob(call.services, request.from_account_id, row.blob_id)
             if raw is None:
                 raise SetError("notFound", "its message is lost")
-            arrival = await store_message(call.services, request.account_id, raw)
-            prepared[key] = Original(row, arrival, metadata)
+            staged = await stage_message(call.services, request.account_id, raw)
+            prepared[key] = Original(row, staged, metadata)
         except SetError as error:
             prepared[key] = error
     return Originals(state, prepared)
@@ -83,13 +84,14 @@ async def copy_email(
 
     Raises: SetError alreadyExists, invalidProperties, tooManyMailboxes. Source: RFC 8621 s4.7
     """
-    mailboxes = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
+    mailboxes = context.prepared.get("mailboxes")
+    if mailboxes is None:  # once for all copies: none of them makes a Mailbox
+        mailboxes = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
+        context.prepared["mailboxes"] = mailboxes
     mailbox_ids = check_mailbox_ids(overrides["mailboxIds"], mailboxes, context.resolve)
-    await check_no_twin(context.tx, original.arrival.blob_id)
+    await check_no_twin(context.tx, original.staged.blob.id)
     given = original.metadata
     keywords = original.row.keywords if given.keywords is None else given.keywords
     received_ms = original.row.received_ms if given.received_ms is None else given.received_ms
-    rows = await apply_arrivals(
-        context.tx, [NewEmail(original.arrival, mailbox_ids, keywords, received_ms)]
-    )
-    return make_created(rows[0])
+    placed = Metadata(keywords, received_ms)
+    return make_created(await place_message(context, original.staged, mailbox_ids, placed))

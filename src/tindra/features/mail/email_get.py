@@ -227,9 +227,11 @@ class _TreeRenderer:
             # A giant, or the last straw of many: the loop gets a chance in between.
             self._inline_bytes = 0
             run = self._services.offload.run
-            tree = await run(render_body, raw, blob_id, root, self._properties, self._body)
+            tree = await run(
+                render_body, raw, blob_id, root, self._properties, self._body, self._room_bytes
+            )
         else:
-            tree = render_body(raw, blob_id, root, self._properties, self._body)
+            tree = render_body(raw, blob_id, root, self._properties, self._body, self._room_bytes)
         extra = msgspec.json.encode(tree)[1:-1]
         self._room_bytes -= len(extra)
         if self._room_bytes < 0:
@@ -280,5 +282,5 @@ def render_message(
     found |= {name: meta[name] for name in META_PROPERTIES if name in found}
     plan = _plan(names)
     root = load_structure(arrival.content.structure)
-    found |= render_body(raw, blob_id, root, plan.tree, body)
+    found |= render_body(raw, blob_id, root, plan.tree, body, ANSWER_BYTES_MAX)
     return found

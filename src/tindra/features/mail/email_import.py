@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq, is_id
 from tindra.core.access import check_write
@@ -15,13 +17,12 @@ from tindra.core.arguments import check_names
 from tindra.core.blob_parts import find_blob, load_place
 from tindra.core.datatype import CallContext
 from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import Cursor
+from tindra.core.ports import BlobRow, Cursor
 from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
 from tindra.features.mail.keywords import check_mailbox_ids
-from tindra.features.mail.writing.message_head import read_head
 from tindra.features.mail.writing.placing import (
     check_metadata,
     make_created,
@@ -42,6 +43,8 @@ class _Candidate(NamedTuple):
     """As given; checked in the transaction."""
     keywords: tuple[str, ...]
     received_ms: int
+    blob: BlobRow | None
+    """A blob that it comes with; None: it is here already."""
 
 
 class _Placed(NamedTuple):
@@ -125,20 +128,20 @@ async def _load_candidate(
     raw = None if place is None else await load_place(services, account_id, place)
     if place is None or raw is None:
         raise SetError("invalidProperties", "there is no such blob", ["blobId"])
-    head = read_head(raw)
-    if not head.is_message:
+    arrival = await parse_offloaded(services, raw, place.blob_id)
+    if not arrival.is_message:
         raise SetError("invalidEmail", "this is not a message: it has no header field")
-    whole_id = place.blob_id
-    if whole_id != blob_id:
+    blob = None
+    if place.blob_id != blob_id:
         # A message attached to another becomes a blob of its own.
-        whole_id = (await services.blobs.put(account_id, raw)).id
-    arrival = await parse_offloaded(services, raw, whole_id)
+        blob = await services.blobs.stage(account_id, raw)
+        arrival = msgspec.structs.replace(arrival, blob_id=blob.id)
     received_ms = metadata.received_ms
     if received_ms is None:
-        received_ms = head.received_ms
+        received_ms = arrival.passed_ms
     if received_ms is None:
         received_ms = services.clock.now_ms()
-    return _Candidate(arrival, obj["mailboxIds"], metadata.keywords or (), received_ms)
+    return _Candidate(arrival, obj["mailboxIds"], metadata.keywords or (), received_ms, blob)
 
 
 async def _place(
@@ -174,6 +177,8 @@ async def _place(
             placed.refused[key] = error
             continue
         if first.setdefault(blob_id, key) == key:
+            if candidate.blob is not None:
+                await tx.put_blob(candidate.blob)
             fresh[key] = NewEmail(
                 candidate.arrival, mailbox_ids, candidate.keywords, candidate.received_ms
             )

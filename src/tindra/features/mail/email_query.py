@@ -13,7 +13,7 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq, is_id
 from tindra.core.arguments import check_names, take_bool
-from tindra.core.datatype import CallContext, QueryAnswer, QueryWindow
+from tindra.core.datatype import Affected, CallContext, QueryAnswer, QueryWindow
 from tindra.core.errors import MethodError, Unavailable
 from tindra.core.methods.query import READS_MAX
 from tindra.core.objects import fold_filter
@@ -36,8 +36,13 @@ from tindra.wire.mime.parse import list_headers, parse_message
 
 QUICK_IDS_MAX: Final = 500
 """Ids that a quick query may give on the loop: about a millisecond."""
+_STEPS: Final = (QUICK_IDS_MAX, 5_000)
+"""How many ids are looked at, one after the other, for some whose places are not known."""
 HEADER_SCAN_EMAILS_MAX: Final = 20_000
-"""Messages that one `header` condition may make us look at; narrow the filter otherwise."""
+"""Messages that the `header` conditions of one query may make us look at, each counted for itself;
+narrow the filter otherwise."""
+HEADER_TEXT_CHARS_MAX: Final = 1000
+"""Of the text of a `header` condition: it is looked for in many fields of many messages."""
 _SCAN_STEP = 200
 _HEAD_BYTES_MAX = 256 * limits.KIB
 """Of a message: header fields stand at its beginning, so a giant need not be read whole."""
@@ -113,6 +118,9 @@ def _parse_value(name: str, given: Any) -> Any:
                 return tuple(given)
         case "header":
             if is_strings and len(given) in (1, 2):
+                if len(given[-1]) > HEADER_TEXT_CHARS_MAX:
+                    text = f"a header filter looks for {HEADER_TEXT_CHARS_MAX} characters at most"
+                    raise MethodError("unsupportedFilter", text)
                 return tuple(given)
         case "hasAttachment":
             if isinstance(given, bool):
@@ -201,14 +209,18 @@ def _sees_thread(query: EmailQuery) -> bool:
 
 
 def _is_quick(query: EmailQuery) -> bool:
-    """Whether the first ids come straight from an index in their order: a bare Mailbox, or bare
-    words, newest first. Anything else may look at every Email, so it leaves the loop."""
+    """Whether the first ids come straight from an index in their order: all mail, a bare Mailbox,
+    or bare words, by arrival. Anything else may look at every Email, so it leaves the loop."""
     filter = query.filter
-    if query.sort not in ((), (EmailSort("receivedAt", is_ascending=False),)):
+    if len(query.sort) > 1 or any(item.property != "receivedAt" for item in query.sort):
         return False
-    return isinstance(filter, EmailCondition) and filter in (
-        EmailCondition(in_mailbox=filter.in_mailbox),
-        EmailCondition(text=filter.text),
+    return filter is None or (
+        isinstance(filter, EmailCondition)
+        and filter
+        in (
+            EmailCondition(in_mailbox=filter.in_mailbox),
+            EmailCondition(text=filter.text),
+        )
     )
 
 
@@ -226,7 +238,21 @@ class EmailQueryPlan:
     async def list_ids(
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
-        """Cost: for one Mailbox by receivedAt O(window); else up to one look at every Email."""
+        """Cost: for all mail or one Mailbox by receivedAt O(ids that come back), else up to one
+        look at every Email."""
+        stops = [window.stop]
+        if window.until is not None and self._is_quick:
+            longest = float("inf") if window.stop is None else window.stop
+            stops = [*(step for step in _STEPS if step < longest), window.stop]
+        for stop in stops:
+            answer = await self._list_first(context, account_id, window._replace(stop=stop))
+            if stop is None or len(answer.ids) < stop or _is_enough(answer.ids, window):
+                break
+        return answer
+
+    async def _list_first(
+        self, context: CallContext, account_id: AccountId, window: QueryWindow
+    ) -> QueryAnswer:
         suffix = ""
         if self._has_text and not await run_index_catch_up(context.services, account_id):
             # The index goes on without any change of an Email: this answer has no equal.
@@ -253,8 +279,23 @@ class EmailQueryPlan:
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
-    ) -> set[str] | None:
+    ) -> Affected | None:
         """Changed Emails; with their whole Threads where those decide a place."""
+        affected = await self._list_affected(reader, since, limit)
+        if affected is None or not self._is_quick:
+            return None if affected is None else Affected(affected)
+        docs = frozenset(doc for doc in map(parse_email_id, affected) if doc is not None)
+        only = EmailCondition(doc_ids=docs)
+        filter = self._query.filter
+        both = only if filter is None else FilterOperator("AND", (filter, only))
+        # Whole Threads are looked at where only one Email of each is shown, so this is exact.
+        query = msgspec.structs.replace(self._query, filter=both)
+        there, _ = await reader.query_emails(query, None, False)
+        return Affected(affected, {encode_email_id(doc) for doc in there})
+
+    async def _list_affected(
+        self, reader: StoreReader, since: ModSeq, limit: int
+    ) -> set[str] | None:
         page = await reader.list_changes("Email", Cursor(since), limit)
         if page.has_more:
             return None
@@ -272,6 +313,15 @@ class EmailQueryPlan:
         return affected if len(affected) <= 10 * limit else None
 
 
+def _is_enough(ids: list[str], window: QueryWindow) -> bool:
+    """Whether the beginning of a result holds what is wanted of it."""
+    places = {id: index for index, id in enumerate(ids)}
+    wanted = window.until or set()
+    if not wanted <= places.keys():
+        return False
+    return max((places[id] for id in wanted), default=-1) + window.beyond <= len(ids)
+
+
 async def _load_state(reader: StoreReader) -> ModSeq:
     return (await reader.load_states()).get("Email", ModSeq(0))
 
@@ -286,6 +336,7 @@ class _HeaderScan:
         self._services = services
         self._account_id = account_id
         self._seen: dict[tuple[str, ...], dict[int, bool]] = {}
+        self._left = HEADER_SCAN_EMAILS_MAX
 
     async def replace(self, filter: EmailFilter) -> tuple[ModSeq, EmailFilter]:
         """The filter without `header`, and the state of Email that it surely is right for.
@@ -319,19 +370,19 @@ class _HeaderScan:
             docs, _ = await reader.query_emails(query, HEADER_SCAN_EMAILS_MAX + 1, False)
             return docs
 
-        docs = await self._services.store.read(self._account_id, read, is_long=True)
-        if len(docs) > HEADER_SCAN_EMAILS_MAX:
-            text = f"a header filter may look at {HEADER_SCAN_EMAILS_MAX} Emails: narrow it"
-            raise MethodError("unsupportedFilter", text)
-        return docs
+        return await self._services.store.read(self._account_id, read, is_long=True)
 
     async def _match(self, docs: Sequence[int], wanted: tuple[str, ...]) -> frozenset[int]:
         """Those of `docs` whose message has the field (with the text in its value)."""
         seen = self._seen.setdefault(wanted, {})
         fresh = [doc_id for doc_id in docs if doc_id not in seen]
+        self._left -= len(fresh)
+        if self._left < 0:
+            text = f"a header filter may look at {HEADER_SCAN_EMAILS_MAX} Emails: narrow it"
+            raise MethodError("unsupportedFilter", text)
         for start in range(0, len(fresh), _SCAN_STEP):
-            for doc_id, head in await self._load_heads(fresh[start : start + _SCAN_STEP]):
-                seen[doc_id] = _has_header(head, wanted)
+            heads = await self._load_heads(fresh[start : start + _SCAN_STEP])
+            seen.update(await self._services.offload.run(_scan_heads, heads, wanted))
         return frozenset(doc_id for doc_id in docs if seen.get(doc_id, False))
 
     async def _load_heads(self, docs: list[int]) -> list[tuple[int, bytes]]:
@@ -357,15 +408,17 @@ class _HeaderScan:
         return found
 
 
-def _has_header(raw: bytes, wanted: tuple[str, ...]) -> bool:
+def _scan_heads(heads: list[tuple[int, bytes]], wanted: tuple[str, ...]) -> dict[int, bool]:
+    name, text = wanted[0].lower(), wanted[1].casefold() if len(wanted) > 1 else None
+    return {doc_id: _has_header(head, name, text) for doc_id, head in heads}
+
+
+def _has_header(raw: bytes, name: str, text: str | None) -> bool:
     """Source: RFC 8621 s4.4.1 (header)"""
-    name = wanted[0].lower()
     end = min((i for i in (raw.find(b"\r\n\r\n"), raw.find(b"\n\n")) if i >= 0), default=len(raw))
     head = raw[: end + 4]
     if name.encode() not in head.lower():
         return False
     fields = list_headers(head, parse_message(head).root)
-    values = [as_text(value) for field, value in fields if field.lower() == name]
-    if len(wanted) == 1:
-        return bool(values)
-    return any(wanted[1].casefold() in value.casefold() for value in values)
+    values = (as_text(value) for field, value in fields if field.lower() == name)
+    return any(text is None or text in value.casefold() for value in values)

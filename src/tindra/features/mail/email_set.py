@@ -17,15 +17,17 @@ from tindra.core.datatype import CallContext, SetContext, SetRequest
 from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.features.mail.email_copy import copy_email, load_originals
-from tindra.features.mail.ingest import META_PROPERTIES, Arrival, NewEmail, apply_arrivals
+from tindra.features.mail.ingest import META_PROPERTIES
 from tindra.features.mail.keywords import check_keywords, check_mailbox_ids, is_keyword
 from tindra.features.mail.writing.compose import compose_message, plan_message
 from tindra.features.mail.writing.placing import (
     Metadata,
+    Staged,
     check_metadata,
     check_no_twin,
     make_created,
-    store_message,
+    place_message,
+    stage_message,
 )
 from tindra.model.mail import EmailRow, MailboxRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date
@@ -33,9 +35,9 @@ from tindra.wire.jmap.pointer import PointerError, parse_pointer
 
 
 class Draft(NamedTuple):
-    """A message that was written and stored, waiting for its transaction."""
+    """A message that was written, waiting for its transaction."""
 
-    arrival: Arrival
+    staged: Staged
     metadata: Metadata
     told: dict[str, Any]
     """What the server chose."""
@@ -63,7 +65,7 @@ class EmailWriter:
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
-        """Writes and stores every message to be created; refusals wait for their turn."""
+        """Writes every message to be created; refusals wait for their turn."""
         drafts: dict[str, Draft | SetError] = {}
         for key, obj in request.create.items():
             try:
@@ -91,7 +93,7 @@ class EmailWriter:
             raise draft
         mailboxes = await run.load_mailboxes(context)
         mailbox_ids = check_mailbox_ids(obj["mailboxIds"], mailboxes, context.resolve)
-        await check_no_twin(context.tx, draft.arrival.blob_id)
+        await check_no_twin(context.tx, draft.staged.blob.id)
         keywords, received_ms = draft.metadata
         told = dict(draft.told)
         if keywords is None:
@@ -100,9 +102,9 @@ class EmailWriter:
         if received_ms is None:
             received_ms = context.tx.clock.now_ms()
             told["receivedAt"] = encode_utc_date(received_ms)
-        new = NewEmail(draft.arrival, mailbox_ids, keywords, received_ms)
-        rows = await apply_arrivals(context.tx, [new])
-        return make_created(rows[0]) | told
+        placed = Metadata(keywords, received_ms)
+        row = await place_message(context, draft.staged, mailbox_ids, placed)
+        return make_created(row) | told
 
     async def update(
         self, context: SetContext, id: str, before: EmailRow, patch: dict[str, Any]
@@ -167,8 +169,8 @@ async def _write_draft(call: CallContext, account_id: AccountId, obj: dict[str, 
         raise
     resolved = _resolve_blobs(call, obj)
     raw, told = await compose_message(call.services, account_id, resolved)
-    arrival = await store_message(call.services, account_id, raw)
-    return Draft(arrival, metadata, told | {"hasAttachment": arrival.has_attachment})
+    staged = await stage_message(call.services, account_id, raw)
+    return Draft(staged, metadata, told | {"hasAttachment": staged.arrival.has_attachment})
 
 
 def _add_body_problems(error: SetError, obj: dict[str, Any]) -> None:

@@ -80,11 +80,13 @@ class HeaderFields:
         """
         plan = parse_header_property(name)
         assert plan is not None
+        values = self._values.get(plan.header)
+        if values is None:
+            return [] if plan.has_all else None
         if plan not in self._rendered:
-            values = self._values.get(plan.header, [])
             parse = _FORMS[plan.form]
             if plan.has_all:
                 self._rendered[plan] = [parse(value) for value in values]
             else:
-                self._rendered[plan] = parse(values[-1]) if values else None
+                self._rendered[plan] = parse(values[-1])
         return self._rendered[plan]

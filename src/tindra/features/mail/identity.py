@@ -5,6 +5,7 @@ The address of the account is an Identity that cannot be destroyed; others come 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from tindra.core.tx import Tx
 from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
 
 SUBMISSION = "urn:ietf:params:jmap:submission"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class _EmailAddress(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,8 +57,18 @@ async def _check(
         if before is not None and not before["mayDelete"]:
             raise SetError("forbidden", "this is the address of the account itself")
         return
+    _check_names(after)
     if before is None:
         await _check_email(context, after["email"])
+
+
+def _check_names(identity: dict[str, Any]) -> None:
+    """A name goes into header fields, which have no room for control characters."""
+    for field in ("name", "replyTo", "bcc"):
+        value = identity[field]
+        names = [value] if field == "name" else [one.get("name") for one in value or ()]
+        if any(_CONTROLS.search(name or "") for name in names):
+            raise SetError("invalidProperties", "a name has control characters", [field])
 
 
 async def _check_email(context: SetContext, email: str) -> None:

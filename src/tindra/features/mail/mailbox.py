@@ -9,6 +9,7 @@ from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import check_read
 from tindra.core.arguments import check_names, take_bool
 from tindra.core.datatype import (
+    Affected,
     CallContext,
     GetRequest,
     GetResult,
@@ -195,10 +196,11 @@ class MailboxQueryPlan:
 
     async def list_affected(
         self, reader: StoreReader, since: ModSeq, limit: int
-    ) -> set[str] | None:
+    ) -> Affected | None:
         """Every Mailbox that changed."""
         page = await reader.list_changes("Mailbox", Cursor(since), limit)
-        return None if page.has_more else {*page.created, *page.updated, *page.destroyed}
+        ids = {*page.created, *page.updated, *page.destroyed}
+        return None if page.has_more else Affected(ids)
 
 
 def _ancestors(objects: dict[str, dict[str, Any]], id: str) -> set[str]:

@@ -16,10 +16,11 @@ from tindra.base.ids import AccountId
 from tindra.core.datatype import CallContext, Capability, Feature, PropertyExtension
 from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
-from tindra.features.mail.body import load_structure
+from tindra.features.mail.body import load_structure, show_name
 from tindra.features.mail.email_get import ANSWER_BYTES_MAX
 from tindra.model.mail import EmailContent, EmailRow, parse_email_id
 from tindra.wire.html.sanitise import sanitise_html
+from tindra.wire.html.text import html_to_text
 from tindra.wire.mime.decode import decode_body, decode_text
 from tindra.wire.mime.parse import Part
 from tindra.wire.mime.structure import split_bodies
@@ -29,6 +30,9 @@ INLINE_IMAGE_BYTES_MAX: Final = 2 * limits.MIB
 """One image put into the HTML itself; a larger one stays an attachment."""
 INLINE_IMAGES_BYTES_MAX: Final = 8 * limits.MIB
 """All of them in one Email."""
+HTML_PARTS_MAX: Final = 200
+"""Parts of one Email that are shown as HTML; more are shown as their text. Cleaning has a price
+for each document, however short."""
 _IMAGE_TYPES = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"}
 )
@@ -45,18 +49,21 @@ def make_safe_html(raw: bytes, root: Part, allow_remote: bool) -> dict[str, Any]
         return None
     images = _Images(raw, root)
     pieces: list[str] = []
-    blocked = 0
+    blocked = cleaned = 0
     for part in bodies.html_body:
-        if part.type == "text/html":
+        if part.type == "text/html" and cleaned < HTML_PARTS_MAX:
+            cleaned += 1
             text = decode_text(raw, part, limits.BODY_VALUE_BYTES_MAX).value
             safe = sanitise_html(text, cid_url=images.find_url, allow_remote=allow_remote)
             pieces.append(safe.html)
             blocked += safe.blocked_remote
-        elif part.type == "text/plain":
+        elif part.type in ("text/plain", "text/html"):
             text = decode_text(raw, part, limits.BODY_VALUE_BYTES_MAX).value
+            if part.type == "text/html":
+                text = html_to_text(text)
             pieces.append(f'<div style="white-space:pre-wrap">{html.escape(text)}</div>')
         elif part.type in _IMAGE_TYPES and (url := images.make_url(part)) is not None:
-            pieces.append(f'<p><img alt="{html.escape(part.name or "")}" src="{url}"></p>')
+            pieces.append(f'<p><img alt="{html.escape(show_name(part) or "")}" src="{url}"></p>')
     return {"html": "\n".join(pieces), "blockedRemote": blocked}
 
 

@@ -7,6 +7,9 @@ idle connections cost their sockets and little else.
 Deadlines: the greeting, and *silence* while a command is in flight: a long answer may take its time
 as long as octets keep coming. Idling and a paused reader are allowed to be silent.
 
+A flood of answers is worked off in steps, between which everybody else has a turn of the loop; no
+more is read meanwhile.
+
 Invariants: after the first error every call raises it, all waiting callers get it, and the socket
 is gone; an event reaches the sink before the answer of the command that it belongs to; reading
 pauses as soon as the sink's owner says so, so the receive buffer is bounded by one read plus one
@@ -38,6 +41,9 @@ HANDSHAKE_MS_MAX: Final = 20_000
 GOODBYE_MS_MAX: Final = 2_000
 """How long LOGOUT may take before the socket is closed anyway."""
 
+EVENTS_PER_STEP: Final = 200
+"""Answers worked off before the loop goes round: some 10 ms."""
+
 Sink = Callable[[Event], None]
 
 
@@ -55,7 +61,9 @@ class ImapConnection(asyncio.Protocol):
         "_error",
         "_greeting",
         "_heard_at",
+        "_is_behind",
         "_is_closing",
+        "_is_held",
         "_is_paused",
         "_loop",
         "_machine",
@@ -86,6 +94,8 @@ class ImapConnection(asyncio.Protocol):
         self._heard_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
         self._is_paused = False
+        self._is_behind = False
+        self._is_held = False
         self._is_closing = False
 
     @property
@@ -109,20 +119,32 @@ class ImapConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Octets came."""
         self._heard_at = self._loop.time()
-        machine = self._machine
         try:
-            machine.receive_data(data)
-            while (event := machine.next_event()) is not None:
-                self._dispatch(event)
+            self._machine.receive_data(data)
         except RemoteProtocolError as error:
-            self.fail(
-                Transient(
-                    "The mail server sent something that is no IMAP",
-                    server_words=str(error),
-                    code="PROTOCOL",
-                )
-            )
+            self._fail_protocol(error)
             return
+        if not self._is_behind:
+            self._work()
+
+    def _work(self) -> None:
+        """Take one step with what has come, and see to the next."""
+        self._is_behind = False
+        if self._error is not None:
+            return
+        try:
+            for _ in range(EVENTS_PER_STEP):
+                event = self._machine.next_event()
+                if event is None:
+                    break
+                self._dispatch(event)
+            else:
+                self._is_behind = True
+                self._loop.call_soon(self._work)
+        except RemoteProtocolError as error:
+            self._fail_protocol(error)
+            return
+        self._hold_or_read()
         self._flush()
 
     def eof_received(self) -> bool:
@@ -204,16 +226,13 @@ class ImapConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more until `resume`: the network holds the server back."""
-        if not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
+        self._is_paused = True
+        self._hold_or_read()
 
     def resume(self) -> None:
         """Read on."""
-        if self._is_paused and self._transport is not None:
-            self._is_paused = False
-            self._heard_at = self._loop.time()
-            self._transport.resume_reading()
+        self._is_paused = False
+        self._hold_or_read()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """After the OK of STARTTLS. Raises: ssl.SSLError, OSError, ProviderError."""
@@ -264,6 +283,27 @@ class ImapConnection(asyncio.Protocol):
 
     # --- inside -------------------------------------------------------------------------------
 
+    def _hold_or_read(self) -> None:
+        """The socket is read unless the session paused it or there is work left over."""
+        is_held = self._is_paused or self._is_behind
+        if is_held == self._is_held or self._transport is None or self._error is not None:
+            return
+        self._is_held = is_held
+        if is_held:
+            self._transport.pause_reading()
+        else:
+            self._heard_at = self._loop.time()
+            self._transport.resume_reading()
+
+    def _fail_protocol(self, error: RemoteProtocolError) -> None:
+        self.fail(
+            Transient(
+                "The mail server sent something that is no IMAP",
+                server_words=str(error),
+                code="PROTOCOL",
+            )
+        )
+
     def _dispatch(self, event: Event) -> None:
         if isinstance(event, Done):
             self._answer(event)
@@ -306,7 +346,7 @@ class ImapConnection(asyncio.Protocol):
         if self._machine.state is State.IDLING:
             return  # leave_idle() arms again
         now = self._loop.time()
-        if self._is_paused:
+        if self._is_held:
             self._heard_at = now
         left = self._heard_at + self._silence_s - now
         if left > 0:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from tindra.base.limits import MAILBOXES_PER_ACCOUNT_MAX
 from tindra.outside.imap.client import ImapConnection
 from tindra.outside.imap.quirks import POLL_MS, Quirks
 from tindra.outside.imap.roles import Candidate, decide_roles
@@ -121,7 +122,10 @@ class ImapSession:
     # --- mailboxes ----------------------------------------------------------------------------
 
     async def list_mailboxes(self) -> list[RemoteMailbox]:
-        """All mailboxes with roles. Raises: Transient: none was listed."""
+        """All mailboxes with roles.
+
+        Raises: Transient: none was listed; Rejected: more than an account may have.
+        """
         caps = self._capabilities
         is_extended = "SPECIAL-USE" in caps and ("LIST-EXTENDED" in caps or "IMAP4REV2" in caps)
         items: dict[str, ListItem] = {}
@@ -129,12 +133,18 @@ class ImapSession:
         def listen(event: Event) -> None:
             if isinstance(event, ListItem) and event.raw_name:
                 items.setdefault(decode_mailbox(event.raw_name), event)
+                if len(items) > MAILBOXES_PER_ACCOUNT_MAX + 1:
+                    items.popitem()
 
         async with self._turn(listen):
             command = verbs.list_mailboxes(special_use=is_extended)
             await self._run(command, "list the mailboxes")
         if not items:
             raise Transient("The mail server listed no mailbox at all", code="EMPTY")
+        if len(items) > MAILBOXES_PER_ACCOUNT_MAX:
+            raise Rejected(
+                f"The account has more than {MAILBOXES_PER_ACCOUNT_MAX} mailboxes", code="LIMIT"
+            )
         self._raw_names = {
             name: item.raw_name for name, item in items.items() if not is_faithful(item.raw_name)
         }
@@ -232,7 +242,7 @@ class ImapSession:
     # --- messages -----------------------------------------------------------------------------
 
     async def list_uids(self) -> list[int]:
-        """All UIDs, ascending. Raises: Transient: the answer contradicts itself or EXISTS."""
+        """All UIDs, ascending. Raises: Rejected: the answer contradicts itself or EXISTS."""
         async with self._turn():
             self._check_selected()
             uids: list[int] | None = None
@@ -245,7 +255,7 @@ class ImapSession:
                 uids = await self._search(verbs.uid_search())
             if uids is None or len(uids) < self._exists:
                 listed = 0 if uids is None else len(uids)
-                raise Transient(
+                raise Rejected(
                     f"The mail server listed {listed} of {self._exists} messages", code="EMPTY"
                 )
             return uids
@@ -264,11 +274,11 @@ class ImapSession:
     ) -> list[RemoteMessage]:
         """Flags of `uids`, ascending. Raises: Rejected (LOCAL): changed_since without CONDSTORE."""
         wanted = merge_ranges(uids)
-        found: list[Fetch] = []
+        latest: dict[int, Fetch] = {}
 
         def listen(event: Event) -> None:
             if isinstance(event, Fetch) and event.uid is not None and has_uid(wanted, event.uid):
-                found.append(event)
+                _keep(latest, event)
 
         async with self._turn(listen):
             self._check_selected()
@@ -278,7 +288,7 @@ class ImapSession:
             for piece in split_ranges(wanted):
                 command = verbs.uid_fetch(piece, self._flag_items(), changed_since=changed_since)
                 await self._run(command, "tell flags")
-        return _gather(found)
+        return [to_message(latest[uid]) for uid in sorted(latest)]
 
     async def fetch_messages(
         self, uids: Sequence[int], bytes_max: int
@@ -571,10 +581,15 @@ def _is_selectable(item: ListItem) -> bool:
 
 
 def _gather(fetches: list[Fetch]) -> list[RemoteMessage]:
-    """One message a UID, ascending; of several answers the last that told flags counts."""
+    """One message a UID, ascending."""
     latest: dict[int, Fetch] = {}
     for fetch in fetches:
-        assert fetch.uid is not None
-        if fetch.flags is not None or fetch.uid not in latest:
-            latest[fetch.uid] = fetch
+        _keep(latest, fetch)
     return [to_message(latest[uid]) for uid in sorted(latest)]
+
+
+def _keep(latest: dict[int, Fetch], fetch: Fetch) -> None:
+    """Of several answers about one message the last that told flags counts."""
+    assert fetch.uid is not None
+    if fetch.flags is not None or fetch.uid not in latest:
+        latest[fetch.uid] = fetch

@@ -40,6 +40,7 @@ def make_reply(code: int, message: str) -> str:
     """A reply in one line: `code`, then the text of its lines without what they have in common.
 
     Args:
+        code: of the reply; what is none becomes 451, for it says that nothing is known.
         message: lines without their code, separated by LF.
     Source: RFC 8621 s7 (smtpReply)
     """
@@ -53,6 +54,8 @@ def make_reply(code: int, message: str) -> str:
             else line
             for line in lines[1:]
         ]
+    if not 200 <= code < 600:
+        code = 451
     text = " ".join([str(code), *(line for line in lines if line)])
     return text.encode("utf-8", "replace").decode()[:REPLY_CHARS_MAX]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import quote
 
 OCTETS = "application/octet-stream"
@@ -38,6 +39,7 @@ def parse_media_type(text: str) -> str:
     return match["type"].lower() + charset
 
 
+@lru_cache(maxsize=256)
 def parse_upload_type(text: str) -> str:
     """The media type of an upload, without parameters. Source: RFC 8620 s6.1"""
     return parse_media_type(text.partition(";")[0]).partition(";")[0]

@@ -31,13 +31,19 @@ class HealthRoute:
         return Response(200, [_TEXT, NO_STORE], b"ok\n")
 
     async def get_ready(self, exchange: Exchange) -> Response:
-        """The store answers. Send no requests here while this fails. Raises: HttpError 503."""
+        """The store answers and takes what is written. Send no requests here while this fails; it
+        recovers by itself. Raises: HttpError 503, which says what is wrong."""
+        trouble = None
         try:
             async with asyncio.timeout(READY_S):
                 await self._services.store.list_due(0, 1)
                 await self._services.directory.find_user("")
+                if self._options.find_trouble is not None:
+                    trouble = await self._options.find_trouble()
         except (StoreError, TimeoutError, OSError):
-            raise HttpError(503, "the store does not answer", headers=[retry_after(5)]) from None
+            trouble = "the store does not answer"
+        if trouble is not None:
+            raise HttpError(503, trouble, headers=[retry_after(5)])
         return Response(200, [_TEXT, NO_STORE], b"ready\n")
 
     async def get_metrics(self, exchange: Exchange) -> Response:

@@ -5,13 +5,12 @@ unknown id look the same (data.md rules 6 and 11). The object store is injected:
 or Azure by configuration.
 
 Invariant: when a link row is committed its octets are already durable. obstore's LocalStore does
-not fsync, so for a folder that is done here, the folders on the way included.
+not fsync, so a folder is written by `store.blobs.folder`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +18,21 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
+from tindra.base.byte_cache import ByteCache
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId
-from tindra.base.limits import BLOB_INLINE_BYTES_MAX
+from tindra.base.limits import BLOB_INLINE_BYTES_MAX, MIB
 from tindra.core.errors import DiskFull, Unavailable
 from tindra.core.ports import BlobRow, Store, StoreReader, StoreTx
 from tindra.model.blob import make_blob_id
+from tindra.store.blobs.folder import Folder
 
 _PREFIX_CHARS: Final = 3
 """Letters of the hash that name the folder: 1,024 folders an account keep each one small."""
+FRESH_BYTES_MAX: Final = 16 * MIB
+"""Octets kept of what was put lately: who uploads a message imports or sends it next."""
+_FRESH_BLOB_BYTES_MAX: Final = MIB
+"""A larger blob is not kept: one would drive out hundreds of messages."""
 
 
 class Blobs:
@@ -36,7 +41,12 @@ class Blobs:
     def __init__(self, store: Store, object_store: ObjectStore, clock: Clock) -> None:
         self._store = store
         self._objects = object_store
+        prefix = object_store.prefix if isinstance(object_store, LocalStore) else None
+        self._folder = None if prefix is None else Folder(Path(prefix))
         self._clock = clock
+        self._fresh = ByteCache(FRESH_BYTES_MAX)
+        """Linked blobs by (account, blob): content never changes, and no link is ever cut but by
+        erasing the account."""
 
     async def put(self, account_id: AccountId, data: bytes) -> BlobRow:
         """Store and link; durable on return. The row that comes back has no data."""
@@ -46,6 +56,8 @@ class Blobs:
             await tx.put_blob(row)
 
         await self._store.write(account_id, "blob.put", link)
+        if row.size <= _FRESH_BLOB_BYTES_MAX:
+            self._fresh.put((account_id, row.id), data)
         return row._replace(data=None)
 
     async def stage(self, account_id: AccountId, data: bytes) -> BlobRow:
@@ -69,6 +81,9 @@ class Blobs:
 
         The range is cut to the blob's length. Raises: Unavailable when the object store fails.
         """
+        fresh = self._fresh.get((account_id, blob_id))
+        if fresh is not None:
+            return fresh[max(start, 0) : len(fresh) if end is None else max(end, 0)]
         row = await self._load_row(account_id, blob_id)
         if row is None:
             return None
@@ -88,11 +103,15 @@ class Blobs:
 
     async def load_size(self, account_id: AccountId, blob_id: str) -> int | None:
         """Its length in octets; None for an unknown or foreign id."""
+        fresh = self._fresh.get((account_id, blob_id))
+        if fresh is not None:
+            return len(fresh)
         row = await self._load_row(account_id, blob_id)
         return None if row is None else row.size
 
     async def erase_account(self, account_id: AccountId) -> None:
         """Delete all objects of an account whose rows are gone. Cost: O(objects)."""
+        self._fresh = ByteCache(FRESH_BYTES_MAX)
         try:
             async for page in obstore.list(self._objects, prefix=f"{account_id}/"):
                 await obstore.delete_async(self._objects, [entry["path"] for entry in page])
@@ -107,13 +126,14 @@ class Blobs:
 
     async def _put_object(self, path: str, data: bytes) -> None:
         try:
+            if self._folder is not None:
+                await asyncio.to_thread(self._folder.write, path, data)
+                return
             try:
                 await obstore.put_async(self._objects, path, data, mode="create")
             except AlreadyExistsError:
                 # No link row, so it is what a crash left, perhaps cut short: write it again.
                 await obstore.put_async(self._objects, path, data, mode="overwrite")
-            if isinstance(self._objects, LocalStore) and self._objects.prefix is not None:
-                await asyncio.to_thread(_sync_file, Path(self._objects.prefix), path)
         except (BaseError, OSError) as error:
             if "No space left" in str(error):  # obstore keeps the number to itself
                 raise DiskFull("the disk is full") from error
@@ -123,17 +143,3 @@ class Blobs:
 def _path(account_id: AccountId, blob_id: str) -> str:
     digest = blob_id[1:]
     return f"{account_id}/{digest[:_PREFIX_CHARS]}/{digest}"
-
-
-def _sync_file(root: Path, path: str) -> None:
-    """fsync a file and every folder from it up to `root`, each of which may be new."""
-    place = root / path
-    while True:
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if place == root:
-            return
-        place = place.parent

@@ -23,6 +23,8 @@ from tindra.store.invariants import Stamp
 from tindra.store.memory.query import QueryRun, Words
 from tindra.store.memory.rows import AccountState
 
+REFERENCE_THREADS_MAX: Final = 20
+"""Newest Threads that hold a message with one reference (core/ports.py)."""
 SUBJECT_THREADS_MAX: Final = 20
 """Threads of one subject that a new message is compared with (core/ports.py)."""
 
@@ -41,15 +43,13 @@ class MemoryReader:
         """State of every type that ever changed."""
         return {name: ModSeq(modseq) for name, modseq in self._state.states.items()}
 
-    async def load_floor(self) -> ModSeq:
-        """The change log answers only for states at or above this."""
-        return ModSeq(self._state.floor)
-
     async def list_changes(self, type_name: str, since: Cursor, limit: int) -> ChangePage:
         """Changes of one type after `since`. Raises: StateTooOld."""
         state = self._state
-        if not state.floor <= since.modseq <= state.modseq:
-            raise StateTooOld(f"changes are known from {state.floor} to {state.modseq}")
+        gone = (stamp.changed_modseq for stamp in self._of_type(type_name, state.tombstones))
+        floor = max((modseq for modseq in gone if modseq <= state.floor), default=0)
+        if not floor <= since.modseq <= state.modseq:
+            raise StateTooOld(f"changes are known from {floor} to {state.modseq}")
         if type_name == "Email" and since.id is not None and parse_email_id(since.id) is None:
             raise StateTooOld(f"no state of Email stands at {since.id!r}")
         whole = ModSeq(state.states.get(type_name, 0))
@@ -106,13 +106,13 @@ class MemoryReader:
         return [threads[id] for id in dict.fromkeys(ids) if id in threads]
 
     async def find_threads_by_reference(self, refs: Sequence[str]) -> dict[str, list[ThreadId]]:
-        """Reference key -> Threads that hold a message with it, in id order."""
+        """Reference key -> the newest Threads that hold a message with it, in id order."""
         wanted = set(refs)
         found: dict[str, list[ThreadId]] = {}
         for ref, thread_id in sorted(self._state.references):
             if ref in wanted:
                 found.setdefault(ref, []).append(thread_id)
-        return found
+        return {ref: ids[-REFERENCE_THREADS_MAX:] for ref, ids in found.items()}
 
     async def find_threads_by_subject(self, subject_key: str, since_ms: int) -> list[ThreadRow]:
         """The newest Threads of one subject; none for the empty subject."""
@@ -148,11 +148,6 @@ class MemoryReader:
         """Timers due at or before `due_ms`, earliest first."""
         found = [row for row in self._state.timers.values() if row.due_ms <= due_ms]
         return sorted(found, key=lambda row: (row.due_ms, row.kind, row.key))[:limit]
-
-    async def load_dedup(self, key: str) -> bytes | None:
-        """What an earlier transaction stored under this dedup key."""
-        found = self._state.dedup.get(key)
-        return None if found is None else found[0]
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def load_remote(self, mailbox_id: str, uids: Sequence[int] | None) -> list[RemoteRow]:

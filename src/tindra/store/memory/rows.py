@@ -35,8 +35,6 @@ class AccountState:
     blobs: dict[str, BlobRow] = field(default_factory=dict)
     outbox: dict[tuple[str, str], OutboxRow] = field(default_factory=dict)
     timers: dict[tuple[str, str], TimerRow] = field(default_factory=dict)
-    dedup: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    """key -> (answer, created_ms)."""
     remote: dict[tuple[str, int], RemoteRow] = field(default_factory=dict)
 
     def copy(self) -> AccountState:

@@ -90,15 +90,15 @@ class MemoryStore:
     def _index_of(self, account_id: AccountId) -> LoadIndex:
         return lambda: self.search.load_index(account_id)
 
-    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
-        """Accounts with a timer or an outbox row due at or before `now_ms`."""
-        found = [
-            account_id
-            for account_id, state in sorted(self.accounts.items())
-            if any(row.due_ms <= now_ms for row in state.timers.values())
-            or any(row.due_ms <= now_ms for row in state.outbox.values())
-        ]
-        return found[:limit]
+    async def list_due(self, now_ms: int, limit: int, topic: str | None = None) -> list[AccountId]:
+        """Accounts with a timer or an outbox row due at or before `now_ms`, longest due first."""
+        found = []
+        for account_id, state in self.accounts.items():
+            dues = [row.due_ms for row in state.timers.values()]
+            dues += [row.due_ms for row in state.outbox.values() if topic in (None, row.topic)]
+            if dues and min(dues) <= now_ms:
+                found.append((min(dues), account_id))
+        return [account_id for _, account_id in sorted(found)[:limit]]
 
     async def check_invariants(self, account_id: AccountId) -> None:
         """Counters equal recounts, no orphan rows, modseqs ordered. Raises: AssertionError."""
@@ -124,10 +124,16 @@ class MemoryStore:
         return []
 
     async def trim_changes(self, account_id: AccountId, upto: ModSeq) -> None:
-        """Forget tombstones at or below `upto`; older states become StateTooOld."""
+        """Forget tombstones at or below `upto`, but for the last of each type."""
         state = need_state(self.accounts.get(account_id), account_id).copy()
         state.floor = max(state.floor, min(upto, state.modseq))
-        state.tombstones = [s for s in state.tombstones if s.changed_modseq > state.floor]
+        last: dict[str, int] = {}
+        for stamp in state.tombstones:
+            if stamp.changed_modseq <= state.floor:
+                last[stamp.type_name] = max(last.get(stamp.type_name, 0), stamp.changed_modseq)
+        state.tombstones = [
+            s for s in state.tombstones if s.changed_modseq >= last.get(s.type_name, 0)
+        ]
         self.accounts[account_id] = state
 
     async def close(self) -> None:

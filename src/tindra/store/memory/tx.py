@@ -21,7 +21,6 @@ from tindra.model.mail import (
     RemoteRow,
     ThreadRow,
 )
-from tindra.store.bounds import DEDUP_KEPT_MS
 from tindra.store.invariants import Stamp
 from tindra.store.memory.reader import LoadIndex, MemoryReader
 from tindra.store.memory.rows import AccountState
@@ -198,7 +197,7 @@ class MemoryTx(MemoryReader):
         for ref in refs:
             self._state.references[ref, thread_id] = None
 
-    # -- blobs, outbox, timers, dedup -------------------------------------------------------------
+    # -- blobs, outbox, timers --------------------------------------------------------------------
     async def put_blob(self, row: BlobRow) -> None:
         """Link a blob to this account."""
         self._state.blobs.setdefault(row.id, row)
@@ -234,15 +233,6 @@ class MemoryTx(MemoryReader):
         """Remove a timer if it is there."""
         self._state.timers.pop((kind, key), None)
 
-    async def put_dedup(self, key: str, answer: bytes, now_ms: int) -> None:
-        """Remember the answer of this transaction, and forget those nobody will ask for again."""
-        kept = {
-            name: found
-            for name, found in self._state.dedup.items()
-            if found[1] >= now_ms - DEDUP_KEPT_MS
-        }
-        self._state.dedup = kept | {key: (answer, now_ms)}
-
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def put_remote(self, rows: Sequence[RemoteRow]) -> None:
         """Create or replace mirror rows."""
@@ -276,6 +266,5 @@ def _plain(state: AccountState) -> tuple[object, ...]:
         state.blobs,
         state.outbox,
         state.timers,
-        state.dedup,
         state.remote,
     )

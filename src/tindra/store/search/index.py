@@ -41,7 +41,10 @@ class SqliteSearch:
             modseq, doc_id = _load_watermark(conn, account_id)
             rows: Any = conn.execute(
                 "SELECT created_modseq, doc_id FROM email WHERE account_id = ?"
-                " AND (created_modseq, doc_id) > (?, ?) ORDER BY created_modseq, doc_id LIMIT ?",
+                " AND (created_modseq, doc_id) > (?, ?)"
+                # One that is being erased has no row there, and may still have Emails.
+                " AND EXISTS (SELECT 1 FROM account a WHERE a.account_id = email.account_id)"
+                " ORDER BY created_modseq, doc_id LIMIT ?",
                 (account_id, modseq, doc_id, limit),
             )
             return list(rows)

@@ -155,7 +155,9 @@ def open_search(path: Path) -> apsw.Connection:
             conn = apsw.Connection(str(path), statementcachesize=STATEMENTS_CACHED_MAX)
             _prepare(conn, "NORMAL", SIDE_CACHE_KIB)
             conn.execute(SEARCH_SCHEMA)
-            conn.pragma("application_id", APPLICATION_ID)
+            if conn.pragma("application_id") != APPLICATION_ID:
+                # Not for nothing: on a full disk it must still be possible to look.
+                conn.pragma("application_id", APPLICATION_ID)
             return conn
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             if conn is not None:

@@ -1,7 +1,7 @@
 """Erases an account: its name, grants and keys at once, its rows in small steps.
 
 Invariant: an account that is in `erasing` is already unreachable (no account row, no grant, no data
-key), and every open of the database goes on with what is left of it.
+key), and stays in it until all that is left of it is gone, here and in the blob store.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from tindra.store.sqlite.search_table import locate_account
 
 
 async def erase_account(store: StoreAccess, account_id: AccountId) -> None:
-    """Make the account unreachable, then delete all that it held. Unknown ids are ignored."""
-
-    def run(conn: StoreConnection) -> None:
-        conn.execute("INSERT OR IGNORE INTO erasing (account_id) VALUES (?)", (account_id,))
-        conn.execute("DELETE FROM account WHERE account_id = ?", (account_id,))
-        conn.execute("DELETE FROM secret WHERE account_id = ?", (account_id,))
-        conn.execute("DELETE FROM grant_row WHERE account_id = ?", (account_id,))
-
-    await store.run_write(run)
-    await run_erasures(store)
+    """Make the account unreachable, then delete all that it held here. Unknown ids are ignored."""
+    await store.run_write(lambda conn: mark_erased(conn, account_id))
+    await erase_rows(store, account_id)
+    await finish_erasing(store, account_id)
 
 
-async def run_erasures(store: StoreAccess) -> None:
-    """Finish every erasing that was begun."""
+def mark_erased(conn: StoreConnection, account_id: AccountId) -> None:
+    """The first step, part of a transaction: from its commit on nobody reaches the account."""
+    conn.execute("INSERT OR IGNORE INTO erasing (account_id) VALUES (?)", (account_id,))
+    conn.execute("DELETE FROM account WHERE account_id = ?", (account_id,))
+    conn.execute("DELETE FROM secret WHERE account_id = ?", (account_id,))
+    conn.execute("DELETE FROM grant_row WHERE account_id = ?", (account_id,))
+
+
+async def list_erasing(store: StoreAccess) -> list[AccountId]:
+    """Accounts whose erasing has begun and is not finished."""
 
     def load(conn: StoreConnection) -> list[AccountId]:
         rows: Any = conn.execute(
-            "-- every account: erasings that a stop of the program left unfinished\n"
-            "SELECT account_id FROM erasing"
+            "-- every account: erasings under way, or cut short by a stop of the program\n"
+            "SELECT account_id FROM erasing ORDER BY account_id"
         )
         return [account_id for (account_id,) in rows]
 
-    for account_id in await store.run_read(load):
-        await _erase_rows(store, account_id)
+    return await store.run_read(load)
 
 
-async def _erase_rows(store: StoreAccess, account_id: AccountId) -> None:
+async def erase_rows(store: StoreAccess, account_id: AccountId) -> None:
+    """Delete all rows and search words of a marked account; again after a crash is harmless."""
     for table, keys in ACCOUNT_TABLES.items():
         columns = ", ".join(keys)
         sql = (
@@ -60,6 +62,10 @@ async def _erase_rows(store: StoreAccess, account_id: AccountId) -> None:
         while await store.run_write(run) == ERASE_ROWS_MAX:
             pass
     await erase_index(store, account_id)
+
+
+async def finish_erasing(store: StoreAccess, account_id: AccountId) -> None:
+    """Forget that the account ever was; the last step."""
     await store.run_write(
         lambda conn: conn.execute("DELETE FROM erasing WHERE account_id = ?", (account_id,)).get
     )

@@ -42,6 +42,8 @@ from tindra.store.sqlite.rows import (
 from tindra.store.sqlite.search_table import SearchRange, locate_account
 from tindra.store.words import clean
 
+REFERENCE_THREADS_MAX: Final = 20
+"""Newest Threads that hold a message with one reference (core/ports.py)."""
 SUBJECT_THREADS_MAX: Final = 20
 """Threads of one subject that a new message is compared with (core/ports.py)."""
 
@@ -93,13 +95,6 @@ class SqliteReader:
                 self._states[self.account_id] = known
         return known
 
-    async def load_floor(self) -> ModSeq:
-        """The change log answers only for states at or above this."""
-        floor = self._run(
-            "SELECT floor_modseq FROM account WHERE account_id = ?", (self.account_id,)
-        ).get
-        return ModSeq(floor or 0)
-
     async def list_changes(self, type_name: str, since: Cursor, limit: int) -> ChangePage:
         """Changes of one type after `since`. Raises: StateTooOld."""
         row = self._run(
@@ -108,6 +103,13 @@ class SqliteReader:
             (type_name, self.account_id),
         ).fetchone()
         floor, newest, whole = row or (0, 0, 0)
+        if since.modseq < floor:
+            # What was forgotten of this type is not younger than its last tombstone down there.
+            floor = self._run(
+                "SELECT coalesce(max(modseq), 0) FROM tombstone WHERE account_id = ?"
+                " AND type_name = ? AND modseq <= ?",
+                (self.account_id, type_name, floor),
+            ).get
         if not floor <= since.modseq <= newest:
             raise StateTooOld(f"changes of {type_name} are known from {floor} to {newest}")
         cursors: list[Any] = []
@@ -233,14 +235,17 @@ class SqliteReader:
         )
 
     async def find_threads_by_reference(self, refs: Sequence[str]) -> dict[str, list[ThreadId]]:
-        """Reference key -> Threads that hold a message with it, in id order."""
+        """Reference key -> the newest Threads that hold a message with it, in id order."""
         found: dict[str, list[ThreadId]] = {}
-        for ref, thread_id in self._run(
-            "SELECT ref, thread_id FROM thread_ref WHERE account_id = ? AND ref IN carray(?)"
-            " ORDER BY ref, thread_id",
-            (self.account_id, _texts(refs)),
-        ):
-            found.setdefault(ref, []).append(thread_id)
+        for ref in {ref for ref in refs if clean(ref) == ref}:
+            rows = self._run(
+                "SELECT thread_id FROM thread_ref WHERE account_id = ? AND ref = ?"
+                " ORDER BY thread_id DESC LIMIT ?",
+                (self.account_id, ref, REFERENCE_THREADS_MAX),
+            )
+            ids = [thread_id for (thread_id,) in rows]
+            if ids:
+                found[ref] = ids[::-1]
         return found
 
     async def find_threads_by_subject(self, subject_key: str, since_ms: int) -> list[ThreadRow]:
@@ -350,13 +355,6 @@ class SqliteReader:
                 (self.account_id, due_ms, limit),
             )
         ]
-
-    async def load_dedup(self, key: str) -> bytes | None:
-        """What an earlier transaction stored under this dedup key."""
-        answer: bytes | None = self._run(
-            "SELECT answer FROM dedup WHERE account_id = ? AND key = ?", (self.account_id, key)
-        ).get
-        return answer
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def load_remote(self, mailbox_id: str, uids: Sequence[int] | None) -> list[RemoteRow]:

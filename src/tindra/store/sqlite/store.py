@@ -32,7 +32,6 @@ from tindra.store.sqlite.connection import (
     open_search,
     unavailable,
 )
-from tindra.store.sqlite.erase import run_erasures
 from tindra.store.sqlite.invariants import check_account
 from tindra.store.sqlite.reader import SqliteReader
 from tindra.store.sqlite.schema import apply_migrations
@@ -43,6 +42,9 @@ from tindra.store.sqlite.writer import Undone, Writer
 T = TypeVar("T")
 
 SEARCH_FILE: Final = "search.db"
+PROBE_BYTES: Final = 256 * 1024
+"""Written to see whether a disk that was full takes anything again: more than a file may have
+left in pages of its own."""
 
 
 class SqliteStore:
@@ -81,7 +83,6 @@ class SqliteStore:
         except BaseException:  # whatever it is, no thread and no file is left open
             await store.close()
             raise
-        await run_erasures(store)
         return store
 
     def _open(self) -> None:
@@ -96,7 +97,7 @@ class SqliteStore:
             for _ in range(LONG_READERS):
                 self._idle_readers.append(self._connect_reader(SIDE_CACHE_KIB))
             self._writer = Writer(self._connect)
-            self._data_version = self._read_data_version(self._loop_conn)
+            self._data_version = self._writer.data_version
             self._seen = _load_modseqs(self._loop_conn)
 
     def _connect(self, cache_kib: int = CACHE_KIB) -> StoreConnection:
@@ -132,15 +133,19 @@ class SqliteStore:
         fn: Callable[[SqliteTx], Awaitable[T]],
         *,
         epoch: int = 0,
+        first: Callable[[StoreConnection], None] | None = None,
     ) -> tuple[T, CommitInfo]:
         """Run `fn` in a write transaction; return when it is durable.
 
         Args:
             epoch: the fence of a leased worker (data.md rule 3); 0 where accounts are not leased.
+            first: statements of other parts of `store` that are to be in the same commit.
         Raises: Conflict; StoreError for an unknown account; Unavailable; whatever `fn` raises.
         """
 
         def run(conn: StoreConnection) -> tuple[T, CommitInfo]:
+            if first is not None:
+                first(conn)
             tx = SqliteTx(conn, account_id)
             tx.begin(epoch)
             result = drive(fn(tx), name)
@@ -159,15 +164,21 @@ class SqliteStore:
         if self.on_commit is not None:
             self.on_commit(info)
 
-    async def list_due(self, now_ms: int, limit: int) -> list[AccountId]:
-        """Accounts with a timer or an outbox row due at or before `now_ms`."""
+    async def list_due(self, now_ms: int, limit: int, topic: str | None = None) -> list[AccountId]:
+        """Accounts with a timer or an outbox row due at or before `now_ms`, the longest due first.
+
+        Cost: O(rows that are due).
+        """
 
         def run(conn: StoreConnection) -> list[AccountId]:
             rows: Any = conn.execute(
                 "-- every account: the sweep that finds accounts with work due\n"
-                "SELECT account_id FROM timer WHERE due_ms <= ?1"
-                " UNION SELECT account_id FROM outbox WHERE due_ms <= ?1 LIMIT ?2",
-                (now_ms, limit),
+                "SELECT account_id FROM (SELECT account_id, due_ms FROM timer WHERE due_ms <= ?1"
+                " UNION ALL SELECT account_id, due_ms FROM outbox WHERE due_ms <= ?1"
+                " AND (?3 IS NULL OR topic = ?3))"
+                " WHERE account_id NOT IN (SELECT account_id FROM erasing)"
+                " GROUP BY account_id ORDER BY min(due_ms), account_id LIMIT ?2",
+                (now_ms, limit, topic),
             )
             return [account_id for (account_id,) in rows]
 
@@ -178,18 +189,51 @@ class SqliteStore:
         await self.run_read(lambda conn: check_account(conn, account_id), is_long=True)
 
     async def poll_changes(self) -> list[CommitInfo]:
-        """Commits made by other processes since the last call, as far as their accounts live."""
+        """Commits made by other processes since the last call, as far as their accounts live.
+
+        Cost: a look at one number; only when another process did commit, O(accounts).
+        """
+        version = await self._need_writer().load_data_version()
+        if version == self._data_version:
+            return []
+        self._data_version = version
         conn = self._need_loop_conn()
         self._release()
         with unavailable():
-            version = self._read_data_version(conn)
-            if version == self._data_version:
-                return []
-            self._data_version = version
             newest = _load_modseqs(conn)
             moved = {id: modseq for id, modseq in newest.items() if modseq > self._seen.get(id, 0)}
             self._seen = newest
             return [_load_info(conn, id, modseq) for id, modseq in moved.items()]
+
+    async def find_trouble(self) -> str | None:
+        """Why nothing can be written; None while it can. Costs nothing while all goes well.
+
+        After a failure of the disk or the file it is tried out, with a row that needs room.
+        """
+        writer = self._need_writer()
+        if writer.trouble is not None:
+            try:
+                await self.run_write(
+                    lambda conn: (
+                        conn.execute(
+                            "-- directory: does the disk take anything\n"
+                            "INSERT OR REPLACE INTO meta (key, value)"
+                            " VALUES ('probe', zeroblob(?))",
+                            (PROBE_BYTES,),
+                        ).get
+                    )
+                )
+                await self.run_write(
+                    lambda conn: (
+                        conn.execute(
+                            "-- directory: the probe\nDELETE FROM meta WHERE key = 'probe'"
+                        ).get
+                    )
+                )
+            except Unavailable as error:
+                return str(error)
+            writer.trouble = None
+        return None
 
     async def close(self) -> None:
         """Finish what is queued, then close."""
@@ -209,9 +253,9 @@ class SqliteStore:
 
     # -- for the rest of store/ -------------------------------------------------------------------
     async def trim_changes(self, account_id: AccountId, upto: ModSeq) -> None:
-        """Forget tombstones at or below `upto`; older states become StateTooOld.
+        """Forget tombstones at or below `upto`; states that needed them become StateTooOld.
 
-        The caller knows that this number is older than CHANGE_LOG_KEPT_MS: rows carry no time.
+        The last ones of each type stay, to tell which states these are. Cost: O(tombstones).
         """
 
         def run(conn: StoreConnection) -> None:
@@ -221,8 +265,9 @@ class SqliteStore:
                 (upto, account_id),
             )
             conn.execute(
-                "DELETE FROM tombstone WHERE account_id = ?1 AND modseq <="
-                " (SELECT floor_modseq FROM account WHERE account_id = ?1)",
+                "DELETE FROM tombstone WHERE account_id = ?1 AND modseq < (SELECT max(t.modseq)"
+                " FROM tombstone t WHERE t.account_id = ?1 AND t.type_name = tombstone.type_name"
+                " AND t.modseq <= (SELECT floor_modseq FROM account WHERE account_id = ?1))",
                 (account_id,),
             )
 
@@ -255,7 +300,7 @@ class SqliteStore:
         if self._is_held and self._loop_conn is not None:
             self._is_held = False
             self._states.clear()
-            self._loop_conn.execute("COMMIT")
+            _end(self._loop_conn)
 
     def _run_long(self, fn: Callable[[StoreConnection], T]) -> T:
         conn = self._idle_readers.pop()
@@ -301,10 +346,6 @@ class SqliteStore:
             raise Unavailable("the store is closed")
         return self._writer
 
-    @staticmethod
-    def _read_data_version(conn: StoreConnection) -> int:
-        return int(conn.pragma("data_version"))
-
 
 def _snapshot(conn: StoreConnection, fn: Callable[[StoreConnection], T]) -> T:
     """Run `fn` in one read transaction."""
@@ -313,9 +354,16 @@ def _snapshot(conn: StoreConnection, fn: Callable[[StoreConnection], T]) -> T:
         try:
             return fn(conn)
         finally:
-            conn.execute("COMMIT")
+            _end(conn)
     except apsw.Error as error:
         raise as_unavailable(error) from error
+
+
+def _end(conn: StoreConnection) -> None:
+    """End a read transaction. After some failures SQLite has already done so, and an error about
+    that would hide the one that matters."""
+    if conn.in_transaction:
+        conn.execute("COMMIT")
 
 
 def _load_modseqs(conn: StoreConnection) -> dict[AccountId, ModSeq]:

@@ -24,7 +24,6 @@ from tindra.model.mail import (
     ThreadRow,
     parse_email_id,
 )
-from tindra.store.bounds import DEDUP_KEPT_MS
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.reader import SqliteReader
 from tindra.store.sqlite.rows import (
@@ -378,7 +377,7 @@ class SqliteTx(SqliteReader):
             [(self.account_id, ref, thread_id) for ref in refs],
         )
 
-    # -- blobs, outbox, timers, dedup -------------------------------------------------------------
+    # -- blobs, outbox, timers --------------------------------------------------------------------
     async def put_blob(self, row: BlobRow) -> None:
         """Link a blob to this account."""
         self._run(
@@ -428,18 +427,6 @@ class SqliteTx(SqliteReader):
         self._run(
             "DELETE FROM timer WHERE account_id = ? AND kind = ? AND key = ?",
             (self.account_id, kind, key),
-        )
-
-    async def put_dedup(self, key: str, answer: bytes, now_ms: int) -> None:
-        """Remember the answer of this transaction, and forget those nobody will ask for again."""
-        self._run(
-            "DELETE FROM dedup WHERE account_id = ? AND created_ms < ?",
-            (self.account_id, now_ms - DEDUP_KEPT_MS),
-        )
-        self._run(
-            "INSERT OR REPLACE INTO dedup (account_id, key, answer, created_ms)"
-            " VALUES (?, ?, ?, ?)",
-            (self.account_id, key, answer, now_ms),
         )
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------

@@ -39,6 +39,8 @@ class _Job(NamedTuple):
     run: Callable[[StoreConnection], Any]
     answer: asyncio.Future[Any]
     on_commit: Callable[[Any], None] | None
+    is_look: bool = False
+    """It only reads, outside the transaction of its group."""
 
 
 class _Outcome(NamedTuple):
@@ -57,6 +59,10 @@ class Writer:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closed = False
         self._conn = connect()
+        self.data_version = _read_data_version(self._conn)
+        """When this was opened; see `load_data_version`."""
+        self.trouble: str | None = None
+        """Why the disk or the file last refused a write; whoever tries with success clears it."""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -76,6 +82,15 @@ class Writer:
             raise Unavailable("too many transactions are waiting")
         answer: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Job(job, answer, on_commit))
+        return await answer
+
+    async def load_data_version(self) -> int:
+        """A number that changes when another process has committed, and only then: it is this
+        connection's, whose own commits do not count. Raises: Unavailable."""
+        if self._is_closed:
+            raise Unavailable("the store is closed")
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._queue.put(_Job(_read_data_version, answer, None, is_look=True))
         return await answer
 
     async def close(self) -> None:
@@ -106,6 +121,7 @@ class Writer:
             if not isinstance(failure, Unavailable):
                 failure = Unavailable(f"the commit failed: {error}")
             failure.__cause__ = error
+            self.trouble = str(failure)
             _LOG.error("a group of %d transactions was not committed: %s", len(jobs), error)
             self._recover()
             outcomes = [_Outcome(job, None, failure, is_written=False) for job in jobs]
@@ -117,10 +133,14 @@ class Writer:
     def _run_group(self, jobs: list[_Job]) -> list[_Outcome]:
         """Run and commit. Not BEGIN IMMEDIATE: that would lock the attached search file as well;
         the first statement of every job is a write, which takes the lock of the main file."""
+        looks = [job for job in jobs if job.is_look]
+        looked = [_Outcome(job, job.run(self._conn), None, is_written=False) for job in looks]
+        if len(looks) == len(jobs):
+            return looked
         self._conn.execute("BEGIN")
-        outcomes = [self._run_one(job) for job in jobs]
+        outcomes = [self._run_one(job) for job in jobs if not job.is_look]
         self._conn.execute("COMMIT")
-        return outcomes
+        return looked + outcomes
 
     def _run_one(self, job: _Job) -> _Outcome:
         execute = self._conn.execute
@@ -134,7 +154,10 @@ class Writer:
             execute("RELEASE job")
             if isinstance(error, Undone):
                 return _Outcome(job, error.result, None, is_written=False)
-            return _Outcome(job, None, as_unavailable(error), is_written=False)
+            failure = as_unavailable(error)
+            if failure is not error:
+                self.trouble = str(failure)
+            return _Outcome(job, None, failure, is_written=False)
         execute("RELEASE job")
         return _Outcome(job, result, None, is_written=True)
 
@@ -151,6 +174,10 @@ class Writer:
             self._conn = self._connect()
         except Exception:  # a boundary: the next group tries again, and says so if it fails
             _LOG.exception("the writer cannot connect again")
+
+
+def _read_data_version(conn: StoreConnection) -> int:
+    return int(conn.pragma("data_version"))
 
 
 def _answer(outcomes: list[_Outcome]) -> None:

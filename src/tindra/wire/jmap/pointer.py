@@ -5,6 +5,7 @@ Pure values in, pure values out; nothing is changed in place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,12 @@ import msgspec
 
 _SHOWN_CHARS_MAX = 60
 _INDEX_DIGITS_MAX = 9
+ITEM_COST = 16
+"""Of an item that a `*` passes, in the unit of `spend`: octets that might have been sent."""
+RAW_BYTES_PER_COST = 8
+"""Octets decoded on the way that cost as much as one that is sent."""
+
+Spend = Callable[[int], None]
 
 
 class PointerError(Exception):
@@ -49,21 +56,24 @@ def _unescape(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
 
 
-def resolve_pointer(document: Any, text: str) -> Any:
+def resolve_pointer(document: Any, text: str, spend: Spend = lambda _: None) -> Any:
     """What `text` points at; `*` maps over an array and flattens one level.
 
     Values stored as `msgspec.Raw` are decoded on the way.
+    Args:
+        spend: told what the walk costs as it goes, ITEM_COST an item; may raise to end it.
     Raises: PointerError.
     Cost: linear in the pointer and in the values it passes.
     Source: RFC 8620 s3.7
     """
-    return _resolve(document, parse_pointer(text), 0)
+    return _resolve(document, parse_pointer(text), 0, spend)
 
 
-def _resolve(value: Any, tokens: list[str], start: int) -> Any:
+def _resolve(value: Any, tokens: list[str], start: int, spend: Spend) -> Any:
     for position in range(start, len(tokens)):
         token = tokens[position]
         if isinstance(value, msgspec.Raw):
+            spend(len(value) // RAW_BYTES_PER_COST)
             value = msgspec.json.decode(value)
         if isinstance(value, dict):
             if token not in value:
@@ -71,7 +81,7 @@ def _resolve(value: Any, tokens: list[str], start: int) -> Any:
             value = value[token]
         elif isinstance(value, list):
             if token == "*":
-                return _resolve_each(value, tokens, position + 1)
+                return _resolve_each(value, tokens, position + 1, spend)
             value = value[_parse_index(token, len(value))]
         else:
             raise PointerError(f"{_clip(token)} is inside a plain value")
@@ -86,10 +96,11 @@ def _parse_index(token: str, count: int) -> int:
     return int(token)
 
 
-def _resolve_each(items: list[Any], tokens: list[str], start: int) -> list[Any]:
+def _resolve_each(items: list[Any], tokens: list[str], start: int, spend: Spend) -> list[Any]:
+    spend(ITEM_COST * len(items))
     found: list[Any] = []
     for item in items:
-        value = _resolve(item, tokens, start)
+        value = _resolve(item, tokens, start, spend)
         if isinstance(value, list):
             found.extend(value)
         else:

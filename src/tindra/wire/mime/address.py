@@ -97,6 +97,7 @@ class _Scanner:
         self.bucket = addresses
         self.name_words: list[_Word] = []
         self.words: list[_Word] = []
+        self.has_at = False  # in `words`; to look through them again and again would be quadratic
         self.angle: str | None = None
         self.is_spaced = False
 
@@ -126,6 +127,7 @@ class _Scanner:
     def _take_word(self, kind: str, token: str) -> None:
         said = _PAIR.sub(r"\1", token[1:-1]) if kind == "quoted" else token
         self.words.append((token, said, self.is_spaced))
+        self.has_at = self.has_at or token == "@"
         self.is_spaced = False
 
     def _take_mark(self, mark: str) -> None:
@@ -139,7 +141,7 @@ class _Scanner:
             if self.is_in_group:
                 self._end_group()
         elif mark == "<":
-            names, self.words = self.words, []
+            names, self.words, self.has_at = self.words, [], False
             if self.angle is not None:
                 self._end_address()  # a comma is missing
             self.name_words = names
@@ -152,9 +154,8 @@ class _Scanner:
             self._take_word("mark", mark)
 
     def _is_group_start(self) -> bool:
-        if self.is_in_group or self.angle is not None or not self.words:
-            return False
-        return all(raw != "@" for raw, _, _ in self.words)
+        is_outside = not self.is_in_group and self.angle is None
+        return is_outside and bool(self.words) and not self.has_at
 
     def _take_angle(self) -> str:
         """The address up to ">"; without one it ends before the next separator."""
@@ -199,6 +200,7 @@ class _Scanner:
             self.bucket.append(_bare_address(self.words))
             self.left -= 1
         self.name_words, self.words, self.angle = [], [], None
+        self.has_at = False
         self.is_spaced = False
 
     def _end_group(self) -> None:

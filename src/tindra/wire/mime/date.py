@@ -15,12 +15,18 @@ _VALUE_CHARS_MAX = 256
 """A date-time has 31 characters; some comments and blanks are welcome, a novel is not."""
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
 _DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 _COLON = r"\s*[:.]\s*"
 _TIME = (
     rf"(?P<hour>\d{{1,2}}){_COLON}(?P<minute>\d{{2}})(?:{_COLON}(?P<second>\d{{2}})(?:[.,]\d+)?)?"
 )
 _ZONE = r"(?:\s*(?P<zone>[+-]\d{2}:?\d{2}|[A-Za-z]+))?"
+_USUAL = re.compile(
+    r"\s*+(?:[A-Za-z]{3}, )?(\d{1,2}) ([A-Za-z]{3}) (\d{4}) (\d\d):(\d\d):(\d\d) ([+-]\d{4})",
+    re.ASCII,
+)
+"""As RFC 5322 has it, and as nearly all mail has it; the forms below say the same, at a price."""
 _FORMS = [
     re.compile(pattern, re.ASCII)
     for pattern in (
@@ -93,6 +99,12 @@ def parse_date(value: str) -> Moment | None:
     """
     if len(value) > _VALUE_CHARS_MAX:
         return None
+    usual = _USUAL.match(value)
+    if usual is not None:
+        day, month, year, hour, minute, second, zone = usual.groups()
+        clock = (int(hour), int(minute), int(second))
+        number = _MONTH_NUMBERS.get(month.lower(), 0)
+        return _moment(int(year), number, int(day), clock, _zone_minutes(zone))
     text = strip_comments(value)
     for form in _FORMS:
         match = form.match(text)
@@ -118,8 +130,8 @@ def _check_moment(found: dict[str, str | None]) -> Moment | None:
     month_name = (found["month"] or "").lower()
     if month_name.isdigit():
         month = int(month_name)
-    elif month_name in _MONTHS:
-        month = _MONTHS.index(month_name) + 1
+    elif month_name in _MONTH_NUMBERS:
+        month = _MONTH_NUMBERS[month_name]
     else:
         return None
     digits = found["year"] or ""

@@ -28,16 +28,19 @@ def decode_body(raw: bytes, part: Part) -> bytes:
     return decode_range(raw[part.body_start : part.body_end], part.encoding)
 
 
-def decode_text(raw: bytes, part: Part, bytes_max: int = 0) -> TextValue:
+def decode_text(
+    raw: bytes, part: Part, bytes_max: int = 0, content: bytes | None = None
+) -> TextValue:
     """The content of `part` as text with LF line ends.
 
     Args:
         bytes_max: longest value in octets of UTF-8, cut between characters and, in HTML, before
             a tag that would be cut; 0 means no limit.
+        content: what `decode_body` gives, if the caller has it.
     Cost: linear in the part.
     Source: RFC 8621 s4.1.4 and s4.2
     """
-    data = decode_body(raw, part)
+    data = decode_body(raw, part) if content is None else content
     if b"\r" in data and is_ascii_safe(part.charset):
         # A third of the cost of replacing, and far cheaper on octets than on the text.
         is_ended = data.endswith((b"\r", b"\n"))

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from tindra.wire.mime.address import Address, Group, parse_addresses
 from tindra.wire.mime.charset import decode_octets, normalise_nfc
-from tindra.wire.mime.date import parse_date
+from tindra.wire.mime.date import Moment, parse_date
 from tindra.wire.mime.params import strip_comments
 from tindra.wire.mime.words import decode_words
 
@@ -27,6 +27,7 @@ __all__ = [
     "as_date",
     "as_grouped_addresses",
     "as_message_ids",
+    "as_moment",
     "as_raw",
     "as_text",
     "as_urls",
@@ -124,14 +125,19 @@ def as_date(value: bytes) -> str | None:
 
     Source: RFC 8621 s4.1.2.6
     """
-    moment = parse_date(_unfold(value))
+    moment = as_moment(value)
     return None if moment is None else moment.rfc3339()
 
 
 def date_ms(value: bytes) -> int | None:
     """The date-time in UTC milliseconds; None if it is no date."""
-    moment = parse_date(_unfold(value))
+    moment = as_moment(value)
     return None if moment is None else moment.unix_ms
+
+
+def as_moment(value: bytes) -> Moment | None:
+    """The date-time, for who wants it in more than one form; None if it is no date."""
+    return parse_date(_unfold(value))
 
 
 def as_urls(value: bytes) -> list[str] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,7 +24,7 @@ from tindra.wire.mime.params import (
     parse_disposition,
     strip_comments,
 )
-from tindra.wire.mime.transfer import measure_range
+from tindra.wire.mime.transfer import decode_range, measure_range
 
 
 class MimeLimits(msgspec.Struct, frozen=True):
@@ -85,6 +86,8 @@ class Message(msgspec.Struct):
     root: Part
     truncated: bool = False
     """Whether a limit was hit, so that the tree is coarser than the message."""
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Part id -> content of the text parts that had to be decoded to be measured."""
 
 
 _FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
@@ -93,6 +96,8 @@ _MBOX_LINE = re.compile(rb">?From [^\r\n]*+(?:\r\n?|\n)")
 _CACHED_BYTES_MAX = 64
 """Longer Content-Types have a boundary or a name and do not come back."""
 _cached_content_type = lru_cache(maxsize=256)(parse_content_type)
+_CACHED_BLOCK_BYTES_MAX = 160
+"""Header blocks of text parts are shorter, and the same in mail after mail."""
 _BOM = b"\xef\xbb\xbf"
 _SP = b" \t"
 
@@ -130,6 +135,7 @@ class _Parser:
         self.limits = limits
         self.truncated = False
         self.parts_left = limits.parts_max - 1
+        self.contents: dict[str, bytes] = {}
         self.false_left = limits.false_delimiters_max
         # Mail with bare CR as line end is old Macintosh export; one LF makes CR an ordinary octet.
         self.line_end = b"\n" if b"\n" in raw or b"\r" not in raw else b"\r"
@@ -165,15 +171,21 @@ class _Parser:
                 child, boundary = self._read_part(child_start, child_end, default)
                 part.children.append(child)
                 stack.append((child, boundary, f"{prefix}{number}", depth + 1))
-        return Message(raw, root, self.truncated)
+        return Message(raw, root, self.truncated, self.contents)
 
     def _finish_leaf(self, part: Part, path: str) -> None:
         part.part_id = path or "1"
         length = part.body_end - part.body_start
         if part.encoding in ("7bit", "8bit", "binary"):
             part.size = length
+            return
+        data = self.raw[part.body_start : part.body_end]
+        if part.encoding == "quoted-printable" and part.type.startswith("text/"):
+            # Its size is only known by decoding, and whoever parses mail reads its text next.
+            data = self.contents[part.part_id] = decode_range(data, part.encoding)
+            part.size = len(data)
         else:
-            part.size = measure_range(self.raw[part.body_start : part.body_end], part.encoding)
+            part.size = measure_range(data, part.encoding)
 
     def _read_part(self, start: int, end: int, default: str) -> tuple[Part, bytes]:
         """The part in [start, end) without children, and its boundary (empty: none)."""
@@ -182,8 +194,19 @@ class _Parser:
         if header_end == start:
             return part, b""
         block = self.raw[start:header_end]
-        fields = _find_content_fields(block, self.line_end)
-        return part, _apply_fields(part, fields) if fields else b""
+        is_short = len(block) <= _CACHED_BLOCK_BYTES_MAX
+        found = (_cached_description if is_short else _describe)(block, self.line_end)
+        if found is None:
+            return part, b""
+        part.type = found.type or default
+        part.encoding = found.encoding
+        part.charset = found.charset
+        part.disposition = found.disposition
+        part.name = found.name
+        part.cid = found.cid
+        part.language = list(found.language) or None
+        part.location = found.location
+        return part, found.boundary
 
     def _find_body(self, start: int, end: int) -> tuple[int, int]:
         """(end of the header block, start of the body) of the part in [start, end)."""
@@ -299,32 +322,62 @@ def _behind(low: bytes, needle: bytes, start: int) -> int:
     return at + len(needle) if at >= 0 else -1
 
 
-def _apply_fields(part: Part, fields: _Fields) -> bytes:
-    """Fill `part` from its Content-* fields; returns the boundary, empty if it has none."""
+class _Description(NamedTuple):
+    """What the Content-* fields of one header block say of its part."""
+
+    type: str | None
+    encoding: str
+    charset: str | None
+    disposition: str | None
+    name: str | None
+    cid: str | None
+    language: tuple[str, ...]
+    location: str | None
+    boundary: bytes
+    """Empty: none that could be used."""
+
+
+def _describe(block: bytes, line_end: bytes) -> _Description | None:
+    """None for a block without any Content-* field."""
+    fields = _find_content_fields(block, line_end)
+    if not fields:
+        return None
+    type: str | None = None
+    charset = disposition = name = cid = location = None
     params: Params = {}
+    encoding = "7bit"
+    language: tuple[str, ...] = ()
     if (value := fields.get(b"type")) is not None:
         is_short = len(value) <= _CACHED_BYTES_MAX
-        part.type, params = (_cached_content_type if is_short else parse_content_type)(value)
+        type, params = (_cached_content_type if is_short else parse_content_type)(value)
         if "charset" in params or "charset*" in params:
-            charset = decode_param(params, "charset") or ""
-            part.charset = first_token(charset).strip("\"';,").lower() or None
+            token = first_token(decode_param(params, "charset") or "")
+            charset = token.strip("\"';,").lower() or None
     if (value := fields.get(b"transfer-encoding")) is not None:
         token = first_token(strip_comments(value.decode("latin-1")))
-        part.encoding = token.strip("\"';,").lower() or "7bit"
+        encoding = token.strip("\"';,").lower() or "7bit"
     if (value := fields.get(b"disposition")) is not None:
-        part.disposition, disposition_params = parse_disposition(value)
-        part.name = decode_param(disposition_params, "filename")
-    if part.name is None:
-        part.name = decode_param(params, "name")
+        disposition, disposition_params = parse_disposition(value)
+        name = decode_param(disposition_params, "filename")
+    if name is None:
+        name = decode_param(params, "name")
     if (value := fields.get(b"id")) is not None:
-        part.cid = _parse_cid(value)
+        cid = _parse_cid(value)
     if (value := fields.get(b"language")) is not None:
         tags = strip_comments(value.decode("latin-1")).split(",", LANGUAGES_MAX)[:LANGUAGES_MAX]
-        part.language = [tag.strip() for tag in tags if tag.strip()] or None
+        language = tuple(tag.strip() for tag in tags if tag.strip())
     if (value := fields.get(b"location")) is not None:
-        part.location = "".join(map(str.strip, decode_octets(value).splitlines())) or None
-    if not part.type.startswith("multipart/"):
-        return b""
+        location = "".join(map(str.strip, decode_octets(value).splitlines())) or None
+    boundary = _read_boundary(params) if type and type.startswith("multipart/") else b""
+    return _Description(
+        type, encoding, charset, disposition, name, cid, language, location, boundary
+    )
+
+
+_cached_description = lru_cache(maxsize=1024)(_describe)
+
+
+def _read_boundary(params: Params) -> bytes:
     text = params.get("boundary") or decode_param(params, "boundary") or ""
     boundary = text.encode("latin-1", "ignore").rstrip(_SP)
     return boundary if len(boundary) <= BOUNDARY_BYTES_MAX else b""

@@ -85,7 +85,9 @@ def _collapse(lines: Iterator[str], chars_max: int) -> str:
     out: list[str] = []
     used = 0
     for line in lines:
-        words = " ".join(_INLINE_NOISE.sub(" ", line).translate(_INVISIBLE).split())
+        # What is looked for first is cheaper than what it spares.
+        seen = _INLINE_NOISE.sub(" ", line) if "[" in line or "<" in line else line
+        words = " ".join((seen if seen.isascii() else seen.translate(_INVISIBLE)).split())
         if words:
             out.append(words)
             used += len(words) + 1

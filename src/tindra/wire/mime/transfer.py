@@ -71,8 +71,9 @@ def _decode_segment(data: bytes) -> bytes:
 
 
 def _decode_qp(data: bytes) -> bytes:
-    # White space after a soft break is transport padding; the C decoder would keep the "=".
-    if b"= " in data or b"=\t" in data:
+    # White space after a soft break is transport padding; the C decoder would keep the "=". One
+    # octet is found far faster than two, and few messages have a tab.
+    if b"= " in data or (b"\t" in data and b"=\t" in data):
         data = _PADDED_BREAK.sub(rb"=\1", data)
     return binascii.a2b_qp(data)
 

@@ -6,13 +6,22 @@ Source: RFC 8621 s4.6, s4.7, s4.8
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
-from tindra.base.ids import AccountId
+from tindra.base.ids import AccountId, MailboxId
+from tindra.core.datatype import SetContext
 from tindra.core.errors import SetError
+from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx
-from tindra.features.mail.ingest import Arrival, parse_arrival
+from tindra.features.mail.ingest import (
+    Arrival,
+    NewEmail,
+    apply_arrivals,
+    offer_words,
+    parse_arrival,
+)
 from tindra.features.mail.keywords import check_keywords
 from tindra.model.mail import EmailRow, encode_email_id
 from tindra.wire.jmap.date import parse_utc_date
@@ -65,10 +74,37 @@ async def parse_offloaded(services: Services, raw: bytes, blob_id: str) -> Arriv
     return parse_arrival(raw, blob_id)
 
 
-async def store_message(services: Services, account_id: AccountId, raw: bytes) -> Arrival:
-    """Store a message in `account_id` and parse it. Cost: one blob write, linear in the message."""
-    row = await services.blobs.put(account_id, raw)
-    return await parse_offloaded(services, raw, row.id)
+class Staged(NamedTuple):
+    """A parsed message whose octets are ready to be linked in a transaction."""
+
+    arrival: Arrival
+    blob: BlobRow
+
+
+async def stage_message(services: Services, account_id: AccountId, raw: bytes) -> Staged:
+    """Make a message ready for `account_id`, and parse it. Cost: no commit; linear in it."""
+    blob = await services.blobs.stage(account_id, raw)
+    return Staged(await parse_offloaded(services, raw, blob.id), blob)
+
+
+async def place_message(
+    context: SetContext, staged: Staged, mailbox_ids: tuple[MailboxId, ...], metadata: Metadata
+) -> EmailRow:
+    """The one Email of a staged message. Its words go to the search index after the commit.
+
+    Args:
+        metadata: complete: with keywords and receivedAt.
+    """
+    assert metadata.keywords is not None
+    assert metadata.received_ms is not None
+    await context.tx.put_blob(staged.blob)
+    new = NewEmail(staged.arrival, mailbox_ids, metadata.keywords, metadata.received_ms)
+    rows = await apply_arrivals(context.tx, [new])
+    offer = partial(
+        offer_words, context.call.services, context.tx.account_id, rows, [staged.arrival]
+    )
+    context.tx.after_commit.append(offer)
+    return rows[0]
 
 
 async def check_no_twin(tx: Tx, blob_id: str) -> None:

@@ -1,0 +1,124 @@
+"""Makes and erases users and accounts as a whole, each in one commit (port: app/ports.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from tindra.base.ids import AccountId, UserId
+from tindra.core.errors import Conflict
+from tindra.core.ports import StoreTx
+from tindra.model.account import Account, Grant, User
+from tindra.store.sqlite.connection import StoreConnection
+from tindra.store.sqlite.erase import erase_rows, finish_erasing, list_erasing, mark_erased
+from tindra.store.sqlite.rows import encode_list
+from tindra.store.sqlite.store import SqliteStore
+from tindra.store.vault import Vault
+
+T = TypeVar("T")
+
+
+class SqliteRegistrar:
+    """The Registrar of an SqliteStore."""
+
+    def __init__(self, store: SqliteStore, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+
+    async def create_user(self, user: User, home: Account, grant: Grant) -> None:
+        """A user with a home account. Raises: Conflict when the login is taken."""
+
+        def run(conn: StoreConnection) -> None:
+            _put_account(conn, home, grant)
+            conn.execute(
+                "-- directory: users\n"
+                "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
+                " VALUES (?, ?, ?, ?, ?)",
+                msgspec.structs.astuple(user),
+            )
+
+        try:
+            await self._store.run_write(run)
+        except apsw.ConstraintError as error:
+            raise Conflict(f"the login {user.login!r} is taken") from error
+
+    async def create_account(
+        self,
+        account: Account,
+        grant: Grant,
+        secrets: Mapping[str, str],
+        fn: Callable[[StoreTx], Awaitable[T]],
+    ) -> T:
+        """An account with a grant, sealed secrets and what `fn` writes: all or nothing."""
+        sealed = await self._vault.seal_first(account.id, secrets)
+
+        def first(conn: StoreConnection) -> None:
+            _put_account(conn, account, grant)
+            conn.execute(
+                "UPDATE account SET data_key = ? WHERE account_id = ?",
+                (sealed.data_key, account.id),
+            )
+            conn.executemany(
+                "INSERT INTO secret (account_id, name, sealed) VALUES (?, ?, ?)",
+                [(account.id, name, value) for name, value in sealed.secrets.items()],
+            )
+
+        result, _ = await self._store.write(account.id, "account-create", fn, first=first)
+        return result
+
+    async def delete_user(self, user_id: UserId) -> None:
+        """Delete a user with tokens and grants, and mark the accounts they own as erased."""
+
+        def run(conn: StoreConnection) -> None:
+            conn.execute("-- directory: users\nDELETE FROM user WHERE user_id = ?", (user_id,))
+            conn.execute("-- directory: tokens\nDELETE FROM token WHERE user_id = ?", (user_id,))
+            conn.execute(
+                "-- directory: grants\nDELETE FROM grant_row WHERE user_id = ?", (user_id,)
+            )
+            owned: Any = conn.execute(
+                "-- directory: accounts\nSELECT account_id FROM account WHERE owner_id = ?",
+                (user_id,),
+            ).fetchall()
+            for (account_id,) in owned:
+                mark_erased(conn, account_id)
+
+        await self._store.run_write(run)
+
+    async def mark_erased(self, account_id: AccountId) -> None:
+        """Take an account out of reach for good; what is left of it is to be erased."""
+        await self._store.run_write(lambda conn: mark_erased(conn, account_id))
+
+    async def list_erasing(self) -> list[AccountId]:
+        """Accounts of which something may be left."""
+        return await list_erasing(self._store)
+
+    async def erase_rows(self, account_id: AccountId) -> None:
+        """Delete all rows and search words of a marked account, in small steps; idempotent."""
+        await erase_rows(self._store, account_id)
+
+    async def finish_erasing(self, account_id: AccountId) -> None:
+        """Nothing is left of it: forget the mark."""
+        await finish_erasing(self._store, account_id)
+
+
+def _put_account(conn: StoreConnection, account: Account, grant: Grant) -> None:
+    conn.execute(
+        "-- directory: accounts\n"
+        "INSERT INTO account (account_id, name, owner_id, created_ms) VALUES (?, ?, ?, ?)",
+        msgspec.structs.astuple(account),
+    )
+    conn.execute(
+        "-- directory: grants\n"
+        "INSERT INTO grant_row (user_id, account_id, rights, from_ms, until_ms)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (
+            grant.user_id,
+            account.id,
+            encode_list(sorted(grant.rights)),
+            grant.from_ms,
+            grant.until_ms,
+        ),
+    )
