@@ -106,7 +106,8 @@ def quote(name: str) -> str:
 
 
 def _fetch_all(client: imaplib.IMAP4, name: str) -> list[tuple[int, tuple[str, ...], bytes]]:
-    client.select(quote(name), readonly=True)
+    if client.select(quote(name), readonly=True)[0] != "OK":
+        return []  # it was renamed since it was listed
     _, answer = client.uid("FETCH", "1:*", "(UID FLAGS BODY.PEEK[])")
     found = []
     for item in answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -318,6 +319,62 @@ async def test_keywords_that_the_provider_does_not_keep_live_here_only(
 
         await h.wait_until(is_merged, lambda: "the keyword was lost")
         assert await h.id_of(50) == made
+
+
+async def test_a_folder_emptied_elsewhere_is_little_in_a_large_account(harness: Open) -> None:
+    async with harness() as h:
+        h.demo.store.create("Bin")
+        for number in range(100, 130):
+            h.deliver(number, "Bin")
+        await start(h, 60)
+        await h.stop()  # a new session knows nothing of what the former one counted
+        h.start()
+        await h.wait_for_status(phase="live")
+        h.folder("Bin").expunge(list(h.folder("Bin").messages))
+        await h.settle()
+        assert len(await h.find_ids()) == 60
+
+
+async def test_mail_that_nearly_all_vanished_is_kept_for_a_day_over_all_sessions(
+    harness: Open,
+) -> None:
+    async with harness() as h:
+        await start(h, 60)
+        h.folder().expunge(list(h.folder().messages)[:50])
+
+        def is_said(text: str | None) -> bool:
+            return text is not None and "50 messages vanished" in text
+
+        await h.wait_for_status(lastError=is_said)
+        await h.stop()
+        h.start()
+        await h.wait_for_status(lastError=is_said)
+        assert len(await h.find_ids()) == 60
+
+
+async def test_a_mailbox_that_may_only_be_read_keeps_no_marks_of_ours(
+    harness: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark stays here, and nothing is said to the provider that it would refuse."""
+    select = ImapSession.select
+
+    async def select_read_only(*arguments: Any, **options: Any) -> Any:
+        found = await select(*arguments, **options)
+        return msgspec.structs.replace(found, read_only=True)
+
+    async def refuse(*_: Any) -> None:
+        raise AssertionError("it was told")
+
+    monkeypatch.setattr(ImapSession, "select", select_read_only)
+    monkeypatch.setattr(ImapSession, "store_flags", refuse)
+    async with harness() as h:
+        await start(h)
+        id = await h.id_of(1)
+        await h.update(id, **{"keywords__$flagged": True})
+        await h.wait_until(lambda: has_no_intent(h), lambda: "still trying")
+        local = await h.hold_local()
+        assert "$flagged" in local["INBOX"][make_blob_id(make_mail(1))]
+        assert (await h.status())["lastError"] is None
 
 
 async def has_no_intent(h: Harness) -> bool:

@@ -267,12 +267,15 @@ async def test_most_mail_gone_at_once_is_not_believed_at_the_first_look(harness:
 
 
 async def test_most_mail_that_stays_away_is_gone_in_the_end(harness: Open) -> None:
-    async with harness(faults=Faults(no_qresync=True)) as h:
+    pace = msgspec.structs.replace(FAST, brake_ms=1500)
+    async with harness(pace=pace, faults=Faults(no_qresync=True)) as h:
         for number in range(60):
             h.deliver(number)
         await h.connect()
         await h.settle()
         h.folder().expunge(list(h.folder().messages)[:50])
+        await h.wait_for_status(lastError=lambda text: text is not None and "vanished" in text)
+        assert len(await h.find_ids()) == 60
         await h.settle()
         await h.wait_for_status(lastError=None)
         assert len(await h.find_ids()) == 10

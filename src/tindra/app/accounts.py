@@ -70,6 +70,8 @@ async def run_account_add(
         mailbox = mailbox._replace(address=check_address(mailbox.address))
         await check_not_connected(services, user, mailbox.address)
         await _try_login(installation, console, mailbox.imap, mailbox.password)
+        if mailbox.smtp is not None:
+            await _try_smtp(installation, console, mailbox.smtp, mailbox.password)
         account_id = await add_mail_account(installation, user, mailbox)
         console.print(f"[green]{escape(mailbox.address)}[/] is connected ({account_id}).")
         is_first = stack.enter_context(hold_lock(settings))
@@ -87,6 +89,14 @@ async def _try_login(
     console.print(f"Logging in to {escape(imap.host)} ...")
     session = await installation.imap.connect(make_settings(imap), password)
     await session.close()
+
+
+async def _try_smtp(
+    installation: Installation, console: Console, smtp: Endpoint, password: str
+) -> None:
+    """Whether mail could be sent, before the first is. Raises: ProviderError, as above."""
+    console.print(f"Logging in to {escape(smtp.host)} ...")
+    await installation.smtp.check(make_settings(smtp), password)
 
 
 async def _watch(services: Services, console: Console, account_id: AccountId) -> None:

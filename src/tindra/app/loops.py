@@ -30,6 +30,8 @@ DUE_POLL_S = 1.0
 NEWS_POLL_S = 0.5
 """How often commits of other processes (the command line) are looked for."""
 DUE_ACCOUNTS_MAX = 100
+TIMER_RETRY_MS = 3_600_000
+"""A timer whose work failed is due again after so long, and lets others go first."""
 ERASING_POLL_S = 1.0
 """How often it is looked whether somebody removed an account."""
 ERASING_REST_S = CALLER_FRESH_MS / 1000 + 1
@@ -149,11 +151,21 @@ class Loops:
             return await reader.list_timers(now_ms, DUE_ACCOUNTS_MAX)
 
         for row in await self._services.store.read(account_id, read):
-            handler = self._installation.registry.timers.get(row.kind)
-            if handler is not None:
-                payload = msgspec.json.decode(row.payload)
-                await handler(self._services, account_id, row.key, payload)
-            await self._drop_timer(account_id, row)
+            if await self._guard(f"timer {row.kind}", partial(self._run_timer, account_id, row)):
+                await self._drop_timer(account_id, row)
+            else:
+                await self._postpone_timer(account_id, row, now_ms + TIMER_RETRY_MS)
+
+    async def _run_timer(self, account_id: AccountId, row: TimerRow) -> None:
+        # A kind that is not known may be that of a newer version: it is kept.
+        handler = self._installation.registry.timers[row.kind]
+        await handler(self._services, account_id, row.key, msgspec.json.decode(row.payload))
+
+    async def _postpone_timer(self, account_id: AccountId, row: TimerRow, due_ms: int) -> None:
+        async def write(tx: Tx) -> None:
+            await tx.put_timer(row.kind, row.key, due_ms, msgspec.json.decode(row.payload))
+
+        await transact(self._services, account_id, "timer-postponed", write, origin="system")
 
     async def _drop_timer(self, account_id: AccountId, row: TimerRow) -> None:
         async def write(tx: Tx) -> None:

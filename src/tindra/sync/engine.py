@@ -163,18 +163,26 @@ class AccountMirror:
 
     def _decide_rest(self, error: ProviderError) -> tuple[str, int]:
         self._tries += 1
-        wait_ms = decide_wait_ms(self._tries, self._services.random)
         phase = "waiting"
         if isinstance(error, AuthRevoked):
-            phase, wait_ms = "needsAuth", AUTH_MS[min(self._tries, len(AUTH_MS)) - 1]
+            phase = "needsAuth"
         elif isinstance(error, Rejected):
-            phase, wait_ms = "refused", max(wait_ms, REFUSED_MS_MIN)
+            phase = "refused"
+        return phase, self._decide_wait_ms(error, self._tries)
+
+    def _decide_wait_ms(self, error: ProviderError | None, tries: int) -> int:
+        """How long to leave the provider alone after so many failures in a row."""
+        wait_ms = decide_wait_ms(tries, self._services.random)
+        if isinstance(error, AuthRevoked):
+            wait_ms = AUTH_MS[min(tries, len(AUTH_MS)) - 1]
+        elif isinstance(error, Rejected):
+            wait_ms = max(wait_ms, REFUSED_MS_MIN)
         elif isinstance(error, Transient):
             least_ms = REFUSED_MS_MIN if isinstance(error, Throttled) else 0
             wait_ms = max(wait_ms, least_ms, error.retry_after_ms or 0)
         if self._pace.rest_ms_max is not None:
             wait_ms = min(wait_ms, self._pace.rest_ms_max)
-        return phase, wait_ms
+        return wait_ms
 
     async def _tell(self, **changes: Any) -> None:
         """Write the status, if it is another one. Raises: Ended."""
@@ -226,14 +234,16 @@ class AccountMirror:
         tries = 0
         while True:
             started_ms = self._services.clock.monotonic_ms()
+            problem: ProviderError | None = None
             try:
                 await self._wait_for_news(settings, secret, inbox, life)
-            except ProviderError:
-                pass  # some hang up at random, some allow one session: no reason to complain
+            except ProviderError as error:
+                problem = error  # some hang up at random, some allow one session: no complaint
             if self._services.clock.monotonic_ms() - started_ms >= self._pace.proven_ms:
                 tries = 0
             tries += 1
-            await self._services.clock.sleep_ms(decide_wait_ms(tries, self._services.random))
+            # A password that was changed must not be tried until the account is locked.
+            await self._services.clock.sleep_ms(self._decide_wait_ms(problem, tries))
 
     async def _wait_for_news(
         self, settings: ServerSettings, secret: str, inbox: str, life: Life

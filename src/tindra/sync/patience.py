@@ -31,6 +31,8 @@ class Patience:
         self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}
         self._parked_ms: int | None = None
+        self.vanished: dict[tuple[str, int], int] = {}
+        """(Mailbox id, uid) of mail that vanished -> when that was first seen, in any session."""
 
     @property
     def count(self) -> int:
@@ -52,9 +54,10 @@ class Patience:
         modseq, until_ms = self._until.get(row.key, (row.modseq, 0))
         return modseq == row.modseq and until_ms > now_ms
 
-    def find_next_ms(self) -> int | None:
-        """When the first of those that wait is due."""
-        return min((until_ms for _, until_ms in self._until.values()), default=None)
+    def find_next_ms(self, looked_ms: int) -> int | None:
+        """When the first of those is due that still had to wait when all were looked at."""
+        waiting = (until_ms for _, until_ms in self._until.values() if until_ms > looked_ms)
+        return min(waiting, default=None)
 
     def note_refusal(self, row: OutboxRow, now_ms: int) -> None:
         """The provider said no."""

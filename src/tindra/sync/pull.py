@@ -117,7 +117,8 @@ class Puller:
         """SELECT; a changed uidValidity starts the mailbox anew before anything else is said."""
         self._selected = None
         selected = await self._session.select(self._cursors[mailbox_id].name, known)
-        self._selected = (mailbox_id, selected.permanent_flags)
+        kept = frozenset[str]() if selected.read_only else selected.permanent_flags
+        self._selected = (mailbox_id, kept)
         if self._cursors[mailbox_id].uid_validity != selected.status.uid_validity:
             await self._start_anew(mailbox_id, selected)
         return selected

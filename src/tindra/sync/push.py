@@ -159,14 +159,16 @@ class Pusher:
         for (mailbox_id, add, remove), rows in groups.items():
             kept = await self._puller.select(mailbox_id)
             may_add = tuple(k for k in add if _is_kept(k, kept))
-            if not may_add and not remove:
+            may_remove = tuple(k for k in remove if _is_kept(k, kept))
+            if not may_add and not may_remove:
                 continue  # the provider keeps no such keyword: it lives here only
             await self._session.store_flags(
                 [row.uid for row in rows],
                 [make_flag(k) for k in may_add],
-                [make_flag(k) for k in remove],
+                [make_flag(k) for k in may_remove],
             )
-            await self._note(put=[_agree(KeywordPush(row, may_add, remove)) for row in rows])
+            agreed = [_agree(KeywordPush(row, may_add, may_remove)) for row in rows]
+            await self._note(put=agreed)
 
     # -- places ----------------------------------------------------------------------------------
     async def _push_places(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
@@ -257,7 +259,7 @@ def _is_kept(keyword: str, permanent: frozenset[str]) -> bool:
     """Whether the provider keeps a keyword at all."""
     flag = make_flag(keyword).lower()
     kept = {item.lower() for item in permanent}
-    return not kept or flag in kept or ("\\*" in kept and not flag.startswith("\\"))
+    return flag in kept or ("\\*" in kept and not flag.startswith("\\"))
 
 
 def _agree(push: KeywordPush) -> RemoteRow:

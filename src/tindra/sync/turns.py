@@ -95,13 +95,14 @@ class Life:
         self._dirty: dict[str, None] = {}
         self._unasked: list[str] = []
         self._begun: set[str] = set()
-        self._grace_ms = pace.ghost_ms
         self._held: dict[str, int] = {}
         self._totals: dict[str, int] = {}
         self._problems: dict[tuple[str, str], str] = {}
         """(Mailbox id, what we were doing) -> what the provider said."""
-        self._ghosts: dict[tuple[str, int], int] | None = None
+        self._has_ghosts = True
         self._has_new_ghosts = True
+        self._ghosts_due_ms: int | None = None
+        self._looked_ms = 0
         self._round_ms = 0
         self._next_round_ms: int | None = 0
         """None: the round is going on."""
@@ -165,10 +166,7 @@ class Life:
     def _find_pause_ms(self, patience: Patience) -> int:
         now_ms = self._services.clock.monotonic_ms()
         due = [self._next_round_ms or 0]
-        due += [first_ms + self._grace_ms for first_ms in (self._ghosts or {}).values()]
-        next_ms = patience.find_next_ms()
-        if next_ms is not None:
-            due.append(next_ms)
+        due += [ms for ms in (self._ghosts_due_ms, patience.find_next_ms(self._looked_ms)) if ms]
         return max(10, min(due) - now_ms)
 
     async def _turn(self, patience: Patience) -> bool:
@@ -189,7 +187,7 @@ class Life:
             return True
         if await self._backfill():
             return True
-        return await self._settle_ghosts(now_ms)
+        return await self._settle_ghosts(now_ms, patience.vanished)
 
     def _find_next_round_ms(self, now_ms: int) -> int:
         """When to ask all mailboxes again, all having been asked. Where that takes long, at most
@@ -302,7 +300,7 @@ class Life:
 
     # -- to the provider -------------------------------------------------------------------------
     async def _push(self, patience: Patience) -> bool:
-        now_ms = self._services.clock.monotonic_ms()
+        now_ms = self._looked_ms = self._services.clock.monotonic_ms()
         limit = PUSH_GROUP_MAX + patience.count
 
         async def read(reader: StoreReader) -> tuple[list[OutboxRow], list[OutboxRow]]:
@@ -444,25 +442,31 @@ class Life:
         return place, self._cursors[id].name
 
     # -- what vanished ---------------------------------------------------------------------------
-    async def _settle_ghosts(self, now_ms: int) -> bool:
+    async def _settle_ghosts(self, now_ms: int, seen: dict[tuple[str, int], int]) -> bool:
         """Destroy what vanished long enough ago and was found nowhere; True: there is work.
 
         Only reached when every mailbox is complete and has been asked. Before the end, all are
         asked once more: mail may leave one mailbox before it comes to another.
+
+        Args:
+            seen: when each was first seen; kept up to date.
         """
-        ghosts = await self._load_ghosts(now_ms)
+        self._ghosts_due_ms = None
+        ghosts = await self._load_ghosts(now_ms, seen)
         if not ghosts:
+            self._problems.pop(_BRAKE, None)
             return False
         firsts: dict[str, int] = {}
         for ghost in ghosts:
-            first_ms = (self._ghosts or {})[ghost.mailbox_id, ghost.uid]
+            first_ms = seen[ghost.mailbox_id, ghost.uid]
             firsts[ghost.email_id] = max(firsts.get(ghost.email_id, 0), first_ms)
         if self._round_ms < max(firsts.values()):
             await self._start_round()
             return True
-        grace_ms = self._grace_ms = self._decide_grace_ms(len(firsts))
+        grace_ms = await self._decide_grace_ms(len(firsts))
         due = {id for id, first_ms in firsts.items() if now_ms - first_ms >= grace_ms}
         if not due:
+            self._ghosts_due_ms = min(firsts.values()) + grace_ms
             return False
         if self._round_ms < max(firsts[id] for id in due) + grace_ms:
             await self._start_round()
@@ -477,9 +481,13 @@ class Life:
         self._has_new_ghosts = True
         return True
 
-    def _decide_grace_ms(self, vanished: int) -> int:
+    async def _decide_grace_ms(self, vanished: int) -> int:
         """How long so many vanished Emails are kept; says so where it is long."""
-        known = vanished + sum(self._held.get(id, 0) for id in self._cursors)
+
+        async def read(reader: MirrorReader) -> int:
+            return sum(row.total_emails for row in await reader.load_mailboxes())
+
+        known = await read_mirror(self._services, self._account_id, read)
         if decide_vanished(known, vanished, is_confirmed=False) == "apply":
             self._problems.pop(_BRAKE, None)
             return self._pace.ghost_ms
@@ -488,9 +496,9 @@ class Life:
         )
         return self._pace.brake_ms
 
-    async def _load_ghosts(self, now_ms: int) -> list[RemoteRow]:
+    async def _load_ghosts(self, now_ms: int, seen: dict[tuple[str, int], int]) -> list[RemoteRow]:
         """Ghosts, but for those of mailboxes that cannot be looked at now."""
-        if not self._has_new_ghosts and not self._ghosts:
+        if not self._has_new_ghosts and not self._has_ghosts:
             return []
         ids = [
             id
@@ -503,10 +511,12 @@ class Life:
             return await list_ghosts(reader, ids)
 
         ghosts = await read_mirror(self._services, self._account_id, read)
-        before = self._ghosts or {}
-        keys = [(str(ghost.mailbox_id), ghost.uid) for ghost in ghosts]
-        self._ghosts = {key: before.get(key, now_ms) for key in keys}
-        self._has_new_ghosts = False
+        keys = {(str(ghost.mailbox_id), ghost.uid) for ghost in ghosts}
+        for key in [key for key in seen if key[0] in ids and key not in keys]:
+            del seen[key]
+        for key in keys:
+            seen.setdefault(key, now_ms)
+        self._has_ghosts, self._has_new_ghosts = bool(ghosts), False
         return ghosts
 
     # -- telling ---------------------------------------------------------------------------------

@@ -67,6 +67,10 @@ EVENTS_PER_CALL_MAX: Final = 8_000_000
 """Untagged answers to one call: twice the flags of the largest mailbox that we can list."""
 
 
+_ALL_FLAGS: Final = frozenset({"\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen", "\\*"})
+"""What may be kept where the server does not say. Source: RFC 9051 s7.1 (PERMANENTFLAGS)"""
+
+
 class ImapSession:
     """One authenticated connection; see `tindra.sync.ports.MailSession` for the contract."""
 
@@ -213,7 +217,7 @@ class ImapSession:
             changed=_gather(answer.changed) if is_resynced else [],
             vanished=answer.vanished if is_resynced else [],
             is_resynced=is_resynced,
-            permanent_flags=answer.flags if permanent is None else permanent,
+            permanent_flags=_ALL_FLAGS if permanent is None else permanent,
             read_only=answer.read_only,
         )
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final, cast
 
 import aiosmtplib
@@ -82,11 +83,27 @@ class SmtpSender:
         before_data: Callable[[], Awaitable[None]],
     ) -> list[RecipientReply]:
         """Send one message. Raises: as the port, and what `before_data` raises."""
+        async with self._signed_in(settings, password) as client:
+            replies = await _Transaction(client, envelope, encode_data(raw), before_data).run()
+            await _quit(client)
+        return replies
+
+    async def check(self, settings: ServerSettings, password: str) -> None:
+        """Sign in and leave. Raises: Transient, Throttled, AuthRevoked, Rejected."""
+        async with self._signed_in(settings, password) as client:
+            await _quit(client)
+
+    # --- network ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _signed_in(
+        self, settings: ServerSettings, password: str
+    ) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A session; what goes wrong in it is told as ProviderError."""
         client = await self._connect(settings)
         try:
             await _log_in(client, settings, password)
-            replies = await _Transaction(client, envelope, encode_data(raw), before_data).run()
-            await _quit(client)
+            yield client
         except aiosmtplib.SMTPTimeoutError as error:
             raise Transient("The mail server stopped answering", code="SILENT") from error
         except aiosmtplib.SMTPServerDisconnected as error:
@@ -98,9 +115,6 @@ class SmtpSender:
             raise Rejected(f"The envelope cannot be sent: {error}", code="LOCAL") from error
         finally:
             client.close()
-        return replies
-
-    # --- network ------------------------------------------------------------------------------
 
     async def _connect(self, settings: ServerSettings) -> aiosmtplib.SMTP:
         try:
