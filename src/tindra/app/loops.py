@@ -36,7 +36,7 @@ ERASING_POLL_S = 1.0
 """How often it is looked whether somebody removed an account."""
 ERASING_REST_S = CALLER_FRESH_MS / 1000 + 1
 """An account was taken out of reach so long ago that no request still writes blobs for it."""
-INDEX_PAUSE_S = 0.2
+INDEX_PAUSE_S = 0.6
 """The index follows so far behind: one commit then holds many Emails, and their words have been
 handed over by whoever stored them. A text query does not wait for it."""
 
