@@ -367,6 +367,13 @@ class Harness(Mirrored):
             held[name] = content
         return held
 
+    async def begin(self, count: int) -> None:
+        """Mirror an inbox of so many messages."""
+        for number in range(count):
+            self.deliver(number)
+        await self.connect()
+        await self.settle()
+
     def folder(self, name: str = "INBOX") -> Folder:
         return self.demo.folder(name)
 

@@ -18,16 +18,9 @@ SLOW_ROUNDS = msgspec.structs.replace(FAST, poll_ms=60_000)
 """Only IDLE can be quick enough."""
 
 
-async def start(h: Harness, count: int = 5) -> None:
-    for number in range(count):
-        h.deliver(number)
-    await h.connect()
-    await h.settle()
-
-
 async def test_new_mail_is_seen_at_once_by_waiting_in_the_inbox(harness: Open) -> None:
     async with harness(pace=SLOW_ROUNDS) as h:
-        await start(h)
+        await h.begin(5)
         await wait_for_watcher(h)
         h.deliver(77)
         await h.settle()
@@ -44,7 +37,7 @@ async def wait_for_watcher(h: Harness) -> None:
 
 async def test_keywords_travel_both_ways_and_merge(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(1)
         await h.stop()
         await h.update(id, **{"keywords__$seen": True}, keywords__mine=True)
@@ -61,7 +54,7 @@ async def test_keywords_travel_both_ways_and_merge(harness: Open) -> None:
 
 async def test_a_device_that_takes_back_what_it_did_is_obeyed(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(1)
         for is_seen in (True, None, True, None, True):
             await h.update(id, **{"keywords__$seen": is_seen})
@@ -71,7 +64,7 @@ async def test_a_device_that_takes_back_what_it_did_is_obeyed(harness: Open) -> 
 
 async def test_a_move_by_another_client_keeps_the_id_and_its_keywords(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(2)
         h.folder().set_flags(h.uid_of(2), frozenset({"\\Seen", "Kept"}))
         await h.settle()
@@ -84,7 +77,7 @@ async def test_a_move_by_another_client_keeps_the_id_and_its_keywords(harness: O
 async def test_mail_that_leaves_before_it_arrives_elsewhere_keeps_its_id(harness: Open) -> None:
     pace = msgspec.structs.replace(FAST, ghost_ms=1500)
     async with harness(pace=pace) as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(2)
         h.folder().expunge([h.uid_of(2)])
         await h.wait_until(lambda: has_ghost(h), lambda: "no ghost")
@@ -102,7 +95,7 @@ async def has_ghost(h: Harness) -> bool:
 
 async def test_a_move_by_a_device_keeps_the_id_and_makes_no_copy(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(3)
         await h.move(id, "Archive")
         await h.settle()
@@ -113,7 +106,7 @@ async def test_a_move_by_a_device_keeps_the_id_and_makes_no_copy(harness: Open) 
 
 async def test_mail_in_two_mailboxes_is_one_email(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(3)
         await h.move(id, "INBOX", "Archive")
         await h.settle()
@@ -126,7 +119,7 @@ async def test_mail_in_two_mailboxes_is_one_email(harness: Open) -> None:
 
 async def test_deletes_travel_both_ways(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         await h.destroy(await h.id_of(0))
         h.folder().expunge([h.uid_of(1)])
         await h.settle()
@@ -136,7 +129,7 @@ async def test_deletes_travel_both_ways(harness: Open) -> None:
 
 async def test_an_imported_message_is_appended_once(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.import_mail(50, "Drafts", "$draft", "$seen")
         await h.settle()
         assert await h.id_of(50) == id
@@ -147,7 +140,7 @@ async def test_an_imported_message_is_appended_once(harness: Open) -> None:
 
 async def test_a_new_version_of_a_draft_is_there_before_the_old_one_goes(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         old = await h.import_mail(50, "Drafts", "$draft")
         await h.settle()
         seen: list[int] = []
@@ -200,7 +193,7 @@ async def test_twins_at_the_provider_are_one_email_and_get_the_same_flags(harnes
 
 async def test_uids_that_start_anew_change_no_id(harness: Open) -> None:
     async with harness() as h:
-        await start(h, 60)
+        await h.begin(60)
         before = await h.find_ids()
         kept = await h.id_of(7)
         await h.update(kept, keywords__mine=True)
@@ -217,7 +210,7 @@ async def test_uids_that_start_anew_change_no_id(harness: Open) -> None:
 
 async def test_a_move_by_a_device_survives_uids_that_start_anew(harness: Open) -> None:
     async with harness() as h:
-        await start(h, 10)
+        await h.begin(10)
         id = await h.id_of(4)
         await h.stop()
         await h.move(id, "Archive")
@@ -232,7 +225,7 @@ async def test_a_move_by_a_device_survives_uids_that_start_anew(harness: Open) -
 
 async def test_line_ends_that_the_provider_changes_make_no_second_email(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         add = h.folder("Archive").add
         h.folder("Archive").add = lambda raw, flags, date_ms: add(
             raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), flags, date_ms
@@ -261,7 +254,7 @@ async def test_many_marks_are_few_commands(harness: Open, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(ImapSession, "store_flags", count)
     async with harness() as h:
-        await start(h, 500)
+        await h.begin(500)
         ids = list((await h.find_ids()).values())
         patch = {"keywords/$seen": True}
         await h.world.call("Email/set", update=dict.fromkeys(ids, patch))
@@ -275,7 +268,7 @@ async def test_many_new_messages_at_once_are_taken_in_pieces(
 ) -> None:
     monkeypatch.setattr(pull, "TURN_MESSAGES_MAX", 50)
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         await h.stop()
         for number in range(300):
             h.deliver(5000 + number)
@@ -286,7 +279,7 @@ async def test_many_new_messages_at_once_are_taken_in_pieces(
 
 async def test_a_refusal_is_told_and_a_new_act_is_tried_at_once(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(1)
         h.faults.refuse = frozenset({"UID STORE"})
         await h.update(id, **{"keywords__$seen": True})
@@ -303,7 +296,7 @@ async def test_keywords_that_the_provider_does_not_keep_live_here_only(
 ) -> None:
     monkeypatch.setattr("tindra.sync.push._is_kept", lambda word, kept: word != "mine")
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(1)
         await h.update(id, keywords__mine=True, keywords__yours=True)
         made = await h.import_mail(50, "Drafts", "mine")
@@ -326,7 +319,7 @@ async def test_a_folder_emptied_elsewhere_is_little_in_a_large_account(harness: 
         h.demo.store.create("Bin")
         for number in range(100, 130):
             h.deliver(number, "Bin")
-        await start(h, 60)
+        await h.begin(60)
         await h.stop()  # a new session knows nothing of what the former one counted
         h.start()
         await h.wait_for_status(phase="live")
@@ -339,7 +332,7 @@ async def test_mail_that_nearly_all_vanished_is_kept_for_a_day_over_all_sessions
     harness: Open,
 ) -> None:
     async with harness() as h:
-        await start(h, 60)
+        await h.begin(60)
         h.folder().expunge(list(h.folder().messages)[:50])
 
         def is_said(text: str | None) -> bool:
@@ -368,7 +361,7 @@ async def test_a_mailbox_that_may_only_be_read_keeps_no_marks_of_ours(
     monkeypatch.setattr(ImapSession, "select", select_read_only)
     monkeypatch.setattr(ImapSession, "store_flags", refuse)
     async with harness() as h:
-        await start(h)
+        await h.begin(5)
         id = await h.id_of(1)
         await h.update(id, **{"keywords__$flagged": True})
         await h.wait_until(lambda: has_no_intent(h), lambda: "still trying")

@@ -128,10 +128,7 @@ async def test_a_provider_that_will_not_serve_is_named_and_loses_nothing(
 ) -> None:
     switches, phase, words = REFUSED[name]
     async with harness() as h:
-        for number in range(30):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(30)
         before = await h.world.load_all()
         await h.stop()
         for switch, value in switches.items():
@@ -210,10 +207,7 @@ async def test_flags_that_are_not_told_are_not_taken_for_none(harness: Open) -> 
 
 async def test_a_message_that_cannot_be_had_yet_comes_later(harness: Open) -> None:
     async with harness() as h:
-        for number in range(5):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(5)
         h.faults.unfetchable_newest = True
         h.deliver(50)
 
@@ -239,10 +233,7 @@ async def test_a_message_that_can_never_be_had_is_counted_and_left_out(harness: 
 
 async def test_mod_sequences_that_go_back_hide_no_change(harness: Open) -> None:
     async with harness() as h:
-        for number in range(5):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(5)
         h.faults.modseq_off = -3
         h.folder().set_flags(h.uid_of(1), frozenset({"\\Flagged"}))
         await h.settle()
@@ -252,10 +243,7 @@ async def test_most_mail_gone_at_once_is_not_believed_at_the_first_look(harness:
     # The look that would confirm it comes long after the test.
     pace = msgspec.structs.replace(FAST, poll_ms=600_000)
     async with harness(pace=pace, faults=Faults(no_qresync=True)) as h:
-        for number in range(60):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(60)
         before = await h.find_ids()
         h.folder().expunge(list(h.folder().messages)[:50])
         status = await h.wait_for_status(lastError=lambda text: text is not None)
@@ -269,10 +257,7 @@ async def test_most_mail_gone_at_once_is_not_believed_at_the_first_look(harness:
 async def test_most_mail_that_stays_away_is_gone_in_the_end(harness: Open) -> None:
     pace = msgspec.structs.replace(FAST, brake_ms=1500)
     async with harness(pace=pace, faults=Faults(no_qresync=True)) as h:
-        for number in range(60):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(60)
         h.folder().expunge(list(h.folder().messages)[:50])
         await h.wait_for_status(lastError=lambda text: text is not None and "vanished" in text)
         assert len(await h.find_ids()) == 60
@@ -291,10 +276,7 @@ def _has_come(h: Harness, number: int) -> Callable[[], Awaitable[bool]]:
 async def test_an_empty_answer_that_is_taken_back_destroys_nothing(harness: Open) -> None:
     pace = msgspec.structs.replace(FAST, poll_ms=600_000)
     async with harness(pace=pace, faults=Faults(no_qresync=True)) as h:
-        for number in range(60):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(60)
         before = await h.find_ids()
         folder = h.folder()
         kept, folder.messages = folder.messages, {}
@@ -458,10 +440,7 @@ async def test_a_message_that_is_refused_stays_here(
 
 async def test_one_refusal_holds_up_nobody_else(harness: Open) -> None:
     async with harness() as h:
-        for number in range(4):
-            h.deliver(number)
-        await h.connect()
-        await h.settle()
+        await h.begin(4)
         h.faults.refuse = frozenset({"UID MOVE"})
         await h.move(await h.id_of(0), "Archive")
         await h.wait_for_status(lastError=lambda text: text is not None)

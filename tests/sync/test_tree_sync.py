@@ -6,23 +6,16 @@ import msgspec
 import pytest
 
 from tests.sync.conftest import Open
-from tests.sync.harness import FAST, Harness, make_mail
+from tests.sync.harness import FAST, make_mail
 from tindra.app.demo.faults import Faults
 from tindra.base import limits
 from tindra.model.blob import make_blob_id
 
 
-async def start(h: Harness, count: int = 3) -> None:
-    for number in range(count):
-        h.deliver(number)
-    await h.connect()
-    await h.settle()
-
-
 async def test_mailboxes_of_the_provider_appear_with_their_roles_and_places(harness: Open) -> None:
     async with harness() as h:
         h.demo.store.create("Projects/North/Inner")
-        await start(h)
+        await h.begin(3)
         h.demo.store.create("Projects/South")
         h.demo.store.create("Grüße & Co")
         await h.settle()
@@ -38,7 +31,7 @@ async def test_a_mailbox_made_by_a_device_is_made_at_the_provider_with_what_is_i
     harness: Open,
 ) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(3)
         id = await h.id_of(1)
         made = await h.world.call(
             "Mailbox/set",
@@ -55,7 +48,7 @@ async def test_a_mailbox_made_by_a_device_is_made_at_the_provider_with_what_is_i
 
 async def test_children_and_parents_made_in_any_order_all_arrive(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(3)
         parent, created = None, {}
         for name in "abcdefgh":
             created[name] = {"name": name, "parentId": parent}
@@ -70,7 +63,7 @@ async def test_a_rename_by_a_device_takes_inner_mailboxes_along(harness: Open) -
     async with harness() as h:
         h.demo.store.create("Old/Inner")
         h.deliver(9, "Old/Inner")
-        await start(h)
+        await h.begin(3)
         mailboxes = await h.find_mailboxes()
         email = await h.id_of(9)
         await h.world.call("Mailbox/set", update={mailboxes["Old"]: {"name": "New"}})
@@ -89,7 +82,7 @@ async def test_a_rename_at_the_provider_keeps_the_ids_of_mailboxes_and_mail(harn
         h.demo.store.create("Old/Inner")
         for number in range(30):
             h.deliver(100 + number, "Old/Inner")
-        await start(h)
+        await h.begin(3)
         mailboxes, emails = await h.find_mailboxes(), await h.find_ids()
         h.demo.store.rename(h.folder("Old"), "Moved")
         await h.settle()
@@ -103,7 +96,7 @@ async def test_a_rename_on_both_sides_ends_with_that_of_the_device(harness: Open
     async with harness() as h:
         h.demo.store.create("Old")
         h.deliver(9, "Old")
-        await start(h)
+        await h.begin(3)
         mailboxes = await h.find_mailboxes()
         await h.stop()
         h.demo.store.rename(h.folder("Old"), "Theirs")
@@ -122,7 +115,7 @@ async def test_an_act_in_a_mailbox_that_was_just_renamed_there_follows_it_at_onc
     pace = msgspec.structs.replace(FAST, poll_ms=600_000)
     async with harness(pace=pace, faults=Faults(no_move=not is_atomic)) as h:
         h.deliver(9, "Old")
-        await start(h)
+        await h.begin(3)
         mailboxes = await h.find_mailboxes()
         h.demo.store.rename(h.folder("Old"), "New")
         await h.move(await h.id_of(1), "Old")
@@ -139,7 +132,7 @@ async def test_a_mailbox_destroyed_by_a_device_goes_with_its_mail(harness: Open)
         h.demo.store.create("Gone/Inner")
         h.deliver(9, "Gone")
         h.deliver(10, "Gone/Inner")
-        await start(h)
+        await h.begin(3)
         mailboxes = await h.find_mailboxes()
         result = await h.world.call(
             "Mailbox/set",
@@ -155,7 +148,7 @@ async def test_a_mailbox_destroyed_by_a_device_goes_with_its_mail(harness: Open)
 async def test_mail_that_came_into_a_destroyed_mailbox_brings_it_back(harness: Open) -> None:
     async with harness() as h:
         h.demo.store.create("Gone")
-        await start(h)
+        await h.begin(3)
         mailboxes = await h.find_mailboxes()
         await h.stop()
         await h.world.call("Mailbox/set", destroy=[mailboxes["Gone"]])
@@ -169,7 +162,7 @@ async def test_a_mailbox_that_went_at_the_provider_goes_with_its_mail(harness: O
     async with harness() as h:
         h.demo.store.create("Gone")
         h.deliver(9, "Gone")
-        await start(h)
+        await h.begin(3)
         h.demo.store.delete(h.folder("Gone"))
         await h.settle()
         assert "Gone" not in await h.find_mailboxes()
@@ -179,7 +172,7 @@ async def test_a_mailbox_that_went_at_the_provider_goes_with_its_mail(harness: O
 async def test_mail_put_into_a_mailbox_that_went_brings_it_back(harness: Open) -> None:
     async with harness() as h:
         h.demo.store.create("Gone")
-        await start(h)
+        await h.begin(3)
         id = await h.id_of(1)
         await h.stop()
         await h.move(id, "Gone")
@@ -191,7 +184,7 @@ async def test_mail_put_into_a_mailbox_that_went_brings_it_back(harness: Open) -
 
 async def test_a_name_that_is_made_on_both_sides_is_one_mailbox(harness: Open) -> None:
     async with harness() as h:
-        await start(h)
+        await h.begin(3)
         await h.stop()
         id = await h.world.add_mailbox("Both")
         h.demo.store.create("Both")
@@ -205,7 +198,7 @@ async def test_a_name_that_is_made_on_both_sides_is_one_mailbox(harness: Open) -
 async def test_a_name_that_cannot_be_is_taken_back_in_the_end(harness: Open, monkeypatch) -> None:
     monkeypatch.setattr(limits, "OUTBOX_TRIES_MAX", 1)
     async with harness() as h:
-        await start(h)
+        await h.begin(3)
         id = await h.id_of(1)
         h.faults.refuse = frozenset({"CREATE", "RENAME"})
         wrong = await h.world.add_mailbox("Wrong")
@@ -232,7 +225,7 @@ async def test_most_mailboxes_gone_at_once_is_believed_only_the_second_time(harn
         for name in "abcdefghij":
             h.demo.store.create(f"Many-{name}")
             h.deliver(ord(name), f"Many-{name}")
-        await start(h)
+        await h.begin(3)
         before = await h.find_ids()
         for name in "abcdefghij":
             h.demo.store.delete(h.folder(f"Many-{name}"))
@@ -247,7 +240,7 @@ async def test_mailboxes_that_stay_away_are_gone_in_the_end(harness: Open) -> No
         for name in "abcdefghij":
             h.demo.store.create(f"Many-{name}")
             h.deliver(ord(name), f"Many-{name}")
-        await start(h)
+        await h.begin(3)
         for name in "abcdefghij":
             h.demo.store.delete(h.folder(f"Many-{name}"))
         await h.settle()
@@ -257,7 +250,7 @@ async def test_mailboxes_that_stay_away_are_gone_in_the_end(harness: Open) -> No
 async def test_a_mailbox_that_was_refused_before_it_went_goes_all_the_same(harness: Open) -> None:
     async with harness() as h:
         h.deliver(9, "Gone")
-        await start(h)
+        await h.begin(3)
         h.faults.phantom_folders = frozenset({"Gone"})
         await h.wait_for_status(lastError=lambda text: text is not None and "Gone" in text)
         h.demo.store.delete(h.folder("Gone"))
@@ -273,7 +266,7 @@ async def test_one_full_mailbox_that_is_missing_once_loses_nothing(harness: Open
     async with harness(pace=pace) as h:
         for number in range(10):
             h.deliver(100 + number, "Full")
-        await start(h)
+        await h.begin(3)
         before, mailboxes = await h.find_ids(), await h.find_mailboxes()
         await h.stop()
         kept = h.demo.store.folders.pop("Full")
@@ -294,7 +287,7 @@ async def test_one_full_mailbox_that_stays_away_is_gone_in_the_end(harness: Open
     async with harness() as h:
         for number in range(10):
             h.deliver(100 + number, "Full")
-        await start(h)
+        await h.begin(3)
         h.demo.store.delete(h.folder("Full"))
         await h.settle()
         assert "Full" not in await h.find_mailboxes()

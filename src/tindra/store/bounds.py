@@ -8,3 +8,5 @@ LONG_READERS: Final = 2
 """Threads for long reads: as many as there are cores on a small machine; more only queue there."""
 ERASE_ROWS_MAX: Final = 1_000
 """Rows of an erased account deleted in one transaction, so that other accounts can go on."""
+REFERENCE_THREADS_MAX: Final = 20
+"""Newest Threads that hold a message with one reference (core/ports.py)."""

@@ -11,12 +11,13 @@ empty or lying answer never destroys mail (BRAKE_*).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from tindra.base.ids import MailboxId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
 from tindra.sync.ports import RemoteMailbox
 
+K = TypeVar("K")
 BRAKE_MESSAGES_MIN: Final = 20
 """Fewer messages may always go at once."""
 BRAKE_SHARE: Final = 0.5
@@ -199,6 +200,20 @@ def decide_vanished(known: int, gone: int, is_confirmed: bool) -> Literal["apply
     if gone <= BRAKE_MESSAGES_MIN or is_confirmed or gone <= BRAKE_SHARE * known:
         return "apply"
     return "hold"
+
+
+class HeldBack(NamedTuple, Generic[K]):
+    """Losses (uids, or mailboxes) that are not believed yet."""
+
+    lost: frozenset[K]
+    since_ms: int
+    """The first of the looks that agree in them."""
+
+
+def hold_back(before: HeldBack[K] | None, lost: frozenset[K], now_ms: int) -> HeldBack[K]:
+    """What another look makes of losses: they are as old as before if it still lacks them all."""
+    is_same = before is not None and before.lost <= lost
+    return HeldBack(lost, before.since_ms if before is not None and is_same else now_ms)
 
 
 def decide_mailboxes_gone(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ from tindra.sync.apply import apply_flags, apply_reset, apply_vanished, read_mir
 from tindra.sync.cursor import RemoteCursor
 from tindra.sync.intake import Intake
 from tindra.sync.mirror import MirrorReader
-from tindra.sync.plan import BRAKE_MESSAGES_MIN, decide_vanished
+from tindra.sync.plan import BRAKE_MESSAGES_MIN, HeldBack, decide_vanished, hold_back
 from tindra.sync.ports import Known, MailSession, Rejected, RemoteMessage, Selected, Transient
 
 ALL_UIDS: Final = [(1, 2**32 - 1)]
@@ -58,13 +58,6 @@ class Outdated(Exception):
     """What was planned is void: uids started anew, or mailboxes are not what they were."""
 
 
-class _HeldBack(NamedTuple):
-    """Losses that are not believed yet."""
-
-    uids: frozenset[int]
-    since_ms: int
-
-
 class Puller:
     """Reads mailboxes over one session.
 
@@ -91,7 +84,7 @@ class Puller:
         self._is_called = is_called
         self._selected: tuple[str, frozenset[str]] | None = None
         self._missing: dict[str, list[int]] = {}
-        self._held_back: dict[str, _HeldBack] = {}
+        self._held_back: dict[str, HeldBack[int]] = {}
         self._misses: dict[tuple[str, int], int] = {}
         self._stamps: dict[str, int] = {}
 
@@ -290,19 +283,17 @@ class Puller:
     def _is_too_much(self, mailbox_id: str, known: int, lost: frozenset[int]) -> bool:
         """The brake: a list that lacks most of a mailbox is believed at a second, later look."""
         now_ms = self._services.clock.monotonic_ms()
-        before = self._held_back.pop(mailbox_id, None)
-        is_same = before is not None and before.uids <= lost
-        is_confirmed = before is not None and is_same and now_ms - before.since_ms >= self.hold_ms
+        held = hold_back(self._held_back.pop(mailbox_id, None), lost, now_ms)
+        is_confirmed = now_ms - held.since_ms >= self.hold_ms
         if decide_vanished(known, len(lost), is_confirmed) == "apply":
             return False
-        since_ms = before.since_ms if before is not None and is_same else now_ms
-        self._held_back[mailbox_id] = _HeldBack(lost, since_ms)
+        self._held_back[mailbox_id] = held
         return True
 
     def count_held_back(self, mailbox_id: str) -> int:
         """How many messages are said to be gone and not believed to be."""
         held = self._held_back.get(mailbox_id)
-        return 0 if held is None else len(held.uids)
+        return 0 if held is None else len(held.lost)
 
     # -- taking over -----------------------------------------------------------------------------
     async def _fetch_news(self, mailbox_id: str, uids: set[int]) -> None:

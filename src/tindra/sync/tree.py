@@ -21,10 +21,12 @@ from tindra.sync.cursor import RemoteCursor, delete_cursor, load_cursors, put_cu
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, leave_intents
 from tindra.sync.plan import (
     GHOST_MARK,
+    HeldBack,
     MailboxPlan,
     Place,
     decide_mailboxes_gone,
     find_place,
+    hold_back,
     match_renames,
     plan_mailboxes,
 )
@@ -56,7 +58,7 @@ class Tree:
         """Mailbox id -> role."""
         self.selectable: set[str] = set()
         """Mailboxes that can hold messages at the provider."""
-        self.held_back: frozenset[str] = frozenset()
+        self.held_back: HeldBack[str] | None = None
         """Mailboxes that are said to be gone and not believed to be."""
         self._nodes: set[str] = set()
         self._services = services
@@ -64,7 +66,6 @@ class Tree:
         self._session = session
         self._cursors = cursors
         self._puller = puller
-        self._held_since_ms = 0
 
     # -- from the provider -----------------------------------------------------------------------
     async def pull(self) -> None:
@@ -119,16 +120,12 @@ class Tree:
     def _is_believed(self, gone: set[str]) -> bool:
         """Whether mailboxes that nobody knows at the provider are gone."""
         now_ms = self._services.clock.monotonic_ms()
-        is_same = bool(self.held_back) and self.held_back <= gone
-        is_confirmed = is_same and now_ms - self._held_since_ms >= self._puller.hold_ms
+        held = hold_back(self.held_back, frozenset(gone), now_ms)
+        is_confirmed = now_ms - held.since_ms >= self._puller.hold_ms
         messages = sum(self._cursors[id].exists for id in gone)
         decision = decide_mailboxes_gone(len(self._cursors), len(gone), messages, is_confirmed)
-        if decision == "apply":
-            self.held_back = frozenset()
-            return True
-        self._held_since_ms = self._held_since_ms if is_same else now_ms
-        self.held_back = frozenset(gone)
-        return False
+        self.held_back = None if decision == "apply" else held
+        return decision == "apply"
 
     async def _is_there(self, name: str) -> bool:
         try:

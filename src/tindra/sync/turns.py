@@ -99,7 +99,6 @@ class Life:
         self._totals: dict[str, int] = {}
         self._problems: dict[tuple[str, str], str] = {}
         """(Mailbox id, what we were doing) -> what the provider said."""
-        self._has_ghosts = True
         self._has_new_ghosts = True
         self._ghosts_due_ms: int | None = None
         self._looked_ms = 0
@@ -235,8 +234,8 @@ class Life:
 
     def _note_held_back(self) -> None:
         self._problems.pop(_TREE, None)
-        names = sorted(self._cursors[id].name for id in self._tree.held_back)
-        if names:
+        if self._tree.held_back is not None:
+            names = sorted(self._cursors[id].name for id in self._tree.held_back.lost)
             others = f" and {len(names) - 1} others" if len(names) > 1 else ""
             self._problems[_TREE] = (
                 f"{names[0]}{others} are not listed any more; what they hold is kept until that"
@@ -498,7 +497,7 @@ class Life:
 
     async def _load_ghosts(self, now_ms: int, seen: dict[tuple[str, int], int]) -> list[RemoteRow]:
         """Ghosts, but for those of mailboxes that cannot be looked at now."""
-        if not self._has_new_ghosts and not self._has_ghosts:
+        if not self._has_new_ghosts and not seen:
             return []
         ids = [
             id
@@ -512,11 +511,12 @@ class Life:
 
         ghosts = await read_mirror(self._services, self._account_id, read)
         keys = {(str(ghost.mailbox_id), ghost.uid) for ghost in ghosts}
-        for key in [key for key in seen if key[0] in ids and key not in keys]:
+        held_off = self._cursors.keys() - ids
+        for key in [key for key in seen if key[0] not in held_off and key not in keys]:
             del seen[key]
         for key in keys:
             seen.setdefault(key, now_ms)
-        self._has_ghosts, self._has_new_ghosts = bool(ghosts), False
+        self._has_new_ghosts = False
         return ghosts
 
     # -- telling ---------------------------------------------------------------------------------

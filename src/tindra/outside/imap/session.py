@@ -135,10 +135,10 @@ class ImapSession:
         items: dict[str, ListItem] = {}
 
         def listen(event: Event) -> None:
+            if len(items) > MAILBOXES_PER_ACCOUNT_MAX:
+                return
             if isinstance(event, ListItem) and event.raw_name:
                 items.setdefault(decode_mailbox(event.raw_name), event)
-                if len(items) > MAILBOXES_PER_ACCOUNT_MAX + 1:
-                    items.popitem()
 
         async with self._turn(listen):
             command = verbs.list_mailboxes(special_use=is_extended)

@@ -18,13 +18,12 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.store.bounds import REFERENCE_THREADS_MAX
 from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
 from tindra.store.invariants import Stamp
 from tindra.store.memory.query import QueryRun, Words
 from tindra.store.memory.rows import AccountState
 
-REFERENCE_THREADS_MAX: Final = 20
-"""Newest Threads that hold a message with one reference (core/ports.py)."""
 SUBJECT_THREADS_MAX: Final = 20
 """Threads of one subject that a new message is compared with (core/ports.py)."""
 

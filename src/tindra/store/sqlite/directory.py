@@ -57,16 +57,7 @@ class SqliteDirectory:
     # -- users ------------------------------------------------------------------------------------
     async def put_user(self, user: User) -> None:
         """Create or change a user. Raises: Conflict when another user has this login."""
-        try:
-            await self._write(
-                "-- directory: users\n"
-                "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
-                " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (user_id) DO UPDATE"
-                " SET login = ?2, password_hash = ?3, home_account_id = ?4, created_ms = ?5",
-                *msgspec.structs.astuple(user),
-            )
-        except apsw.ConstraintError as error:
-            raise Conflict(f"the login {user.login!r} is taken") from error
+        await self._store.run_write(lambda conn: put_user(conn, user))
 
     async def find_user(self, login: str) -> User | None:
         """The user who signs in by this name."""
@@ -83,12 +74,7 @@ class SqliteDirectory:
     # -- accounts ---------------------------------------------------------------------------------
     async def put_account(self, account: Account) -> None:
         """Create or rename an account."""
-        await self._write(
-            "-- directory: accounts\n"
-            "INSERT INTO account (account_id, name, owner_id, created_ms) VALUES (?1, ?2, ?3, ?4)"
-            " ON CONFLICT (account_id) DO UPDATE SET name = ?2, owner_id = ?3, created_ms = ?4",
-            *msgspec.structs.astuple(account),
-        )
+        await self._store.run_write(lambda conn: put_account(conn, account))
 
     async def load_accounts(self, ids: Sequence[AccountId] | None) -> list[Account]:
         """Accounts by id, or all of them, in id order."""
@@ -109,16 +95,7 @@ class SqliteDirectory:
     # -- grants -----------------------------------------------------------------------------------
     async def put_grant(self, grant: Grant) -> None:
         """Give or change rights."""
-        await self._write(
-            "-- directory: grants\n"
-            "INSERT OR REPLACE INTO grant_row (user_id, account_id, rights, from_ms, until_ms)"
-            " VALUES (?, ?, ?, ?, ?)",
-            grant.user_id,
-            grant.account_id,
-            encode_list(sorted(grant.rights)),
-            grant.from_ms,
-            grant.until_ms,
-        )
+        await self._store.run_write(lambda conn: put_grant(conn, grant))
 
     async def delete_grant(self, user_id: UserId, account_id: AccountId) -> None:
         """Take all rights of a user in an account."""
@@ -179,3 +156,44 @@ def _make_grants(rows: Iterable[Any]) -> list[Grant]:
 
 def _make_tokens(rows: Iterable[Any]) -> list[Token]:
     return [Token(*row) for row in rows]
+
+
+# -- rows, for transactions of others too ----------------------------------------------------------
+def put_user(conn: StoreConnection, user: User) -> None:
+    """Create or change a user. Raises: Conflict when another user has this login."""
+    try:
+        conn.execute(
+            "-- directory: users\n"
+            "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
+            " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (user_id) DO UPDATE"
+            " SET login = ?2, password_hash = ?3, home_account_id = ?4, created_ms = ?5",
+            msgspec.structs.astuple(user),
+        )
+    except apsw.ConstraintError as error:
+        raise Conflict(f"the login {user.login!r} is taken") from error
+
+
+def put_account(conn: StoreConnection, account: Account) -> None:
+    """Create or rename an account."""
+    conn.execute(
+        "-- directory: accounts\n"
+        "INSERT INTO account (account_id, name, owner_id, created_ms) VALUES (?1, ?2, ?3, ?4)"
+        " ON CONFLICT (account_id) DO UPDATE SET name = ?2, owner_id = ?3, created_ms = ?4",
+        msgspec.structs.astuple(account),
+    )
+
+
+def put_grant(conn: StoreConnection, grant: Grant) -> None:
+    """Give or change rights."""
+    conn.execute(
+        "-- directory: grants\n"
+        "INSERT OR REPLACE INTO grant_row (user_id, account_id, rights, from_ms, until_ms)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (
+            grant.user_id,
+            grant.account_id,
+            encode_list(sorted(grant.rights)),
+            grant.from_ms,
+            grant.until_ms,
+        ),
+    )

@@ -27,6 +27,7 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.store.bounds import REFERENCE_THREADS_MAX
 from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.query import FEW_EMAILS_MAX, Compiled, Sources, compile_query
@@ -42,8 +43,6 @@ from tindra.store.sqlite.rows import (
 from tindra.store.sqlite.search_table import SearchRange, locate_account
 from tindra.store.words import clean
 
-REFERENCE_THREADS_MAX: Final = 20
-"""Newest Threads that hold a message with one reference (core/ports.py)."""
 SUBJECT_THREADS_MAX: Final = 20
 """Threads of one subject that a new message is compared with (core/ports.py)."""
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import apsw
-import msgspec
-
 from tindra.base.ids import AccountId, UserId
-from tindra.core.errors import Conflict
 from tindra.core.ports import StoreTx
 from tindra.model.account import Account, Grant, User
 from tindra.store.sqlite.connection import StoreConnection
+from tindra.store.sqlite.directory import put_account, put_grant, put_user
 from tindra.store.sqlite.erase import erase_rows, finish_erasing, list_erasing, mark_erased
-from tindra.store.sqlite.rows import encode_list
 from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
 
@@ -32,18 +28,11 @@ class SqliteRegistrar:
         """A user with a home account. Raises: Conflict when the login is taken."""
 
         def run(conn: StoreConnection) -> None:
-            _put_account(conn, home, grant)
-            conn.execute(
-                "-- directory: users\n"
-                "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
-                " VALUES (?, ?, ?, ?, ?)",
-                msgspec.structs.astuple(user),
-            )
+            put_account(conn, home)
+            put_grant(conn, grant)
+            put_user(conn, user)
 
-        try:
-            await self._store.run_write(run)
-        except apsw.ConstraintError as error:
-            raise Conflict(f"the login {user.login!r} is taken") from error
+        await self._store.run_write(run)
 
     async def create_account(
         self,
@@ -56,7 +45,8 @@ class SqliteRegistrar:
         sealed = await self._vault.seal_first(account.id, secrets)
 
         def first(conn: StoreConnection) -> None:
-            _put_account(conn, account, grant)
+            put_account(conn, account)
+            put_grant(conn, grant)
             conn.execute(
                 "UPDATE account SET data_key = ? WHERE account_id = ?",
                 (sealed.data_key, account.id),
@@ -102,23 +92,3 @@ class SqliteRegistrar:
     async def finish_erasing(self, account_id: AccountId) -> None:
         """Nothing is left of it: forget the mark."""
         await finish_erasing(self._store, account_id)
-
-
-def _put_account(conn: StoreConnection, account: Account, grant: Grant) -> None:
-    conn.execute(
-        "-- directory: accounts\n"
-        "INSERT INTO account (account_id, name, owner_id, created_ms) VALUES (?, ?, ?, ?)",
-        msgspec.structs.astuple(account),
-    )
-    conn.execute(
-        "-- directory: grants\n"
-        "INSERT INTO grant_row (user_id, account_id, rights, from_ms, until_ms)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (
-            grant.user_id,
-            account.id,
-            encode_list(sorted(grant.rights)),
-            grant.from_ms,
-            grant.until_ms,
-        ),
-    )
