@@ -29,10 +29,11 @@ from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
 from tindra.app.wiring import make_registry
 from tindra.base.byte_cache import ByteCache
 from tindra.base.ids import AccountId, UserId
-from tindra.core.ports import CommitInfo, SecretStore, StoreTx
+from tindra.core.ports import SecretStore, StoreTx
 from tindra.core.services import Services
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User
 from tindra.model.search_feed import SearchFeed
+from tindra.model.stored import CommitInfo
 from tindra.server.app import make_app
 from tindra.server.options import ServerOptions
 from tindra.server.password import hash_token

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId, UserId
-from tindra.core.ports import BlobRow, Cursor, StoreReader, StoreTx
+from tindra.core.ports import Cursor, StoreReader, StoreTx
 from tindra.model.account import Account
 from tindra.model.counting import count_thread
 from tindra.model.mail import (
@@ -30,6 +30,7 @@ from tindra.model.mail import (
     ThreadRow,
     make_doc_id,
 )
+from tindra.model.stored import BlobRow
 from tindra.store.search.index import SqliteSearch
 from tindra.store.sqlite.directory import SqliteDirectory
 from tindra.store.sqlite.store import SqliteStore

@@ -23,10 +23,10 @@ from tindra.base.ids import AccountId, UserId
 from tindra.core.access import Caller, load_caller
 from tindra.core.datatype import Registry
 from tindra.core.dispatch import encode_response, run_request
-from tindra.core.ports import CommitInfo
 from tindra.core.services import Services
 from tindra.model.account import ALL_RIGHTS, Account, Grant, User
 from tindra.model.search_feed import SearchFeed
+from tindra.model.stored import CommitInfo
 from tindra.store.blobs.store import Blobs
 from tindra.store.memory.store import MemoryStore
 from tindra.store.search.index import SqliteSearch

@@ -13,15 +13,7 @@ from hypothesis import HealthCheck, settings
 from obstore.store import LocalStore
 
 from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId, UserId
-from tindra.core.ports import (
-    BlobRow,
-    BlobStore,
-    CommitInfo,
-    Directory,
-    SearchIndex,
-    SecretStore,
-    StoreTx,
-)
+from tindra.core.ports import BlobStore, Directory, SearchIndex, SecretStore, StoreTx
 from tindra.model.account import Account
 from tindra.model.counting import count_thread, subtract_counts
 from tindra.model.mail import (
@@ -32,6 +24,7 @@ from tindra.model.mail import (
     ThreadRow,
     make_doc_id,
 )
+from tindra.model.stored import BlobRow, CommitInfo
 from tindra.store.blobs.store import Blobs
 from tindra.store.memory.store import MemoryStore
 from tindra.store.search.index import SqliteSearch

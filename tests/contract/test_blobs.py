@@ -16,8 +16,9 @@ from tests.contract.stores import ACCOUNT, OTHER, FixedClock, Stores
 from tindra.base.ids import is_id
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX
 from tindra.core.errors import DiskFull, Unavailable
-from tindra.core.ports import BlobRow, StoreTx
+from tindra.core.ports import StoreTx
 from tindra.model.blob import make_blob_id
+from tindra.model.stored import BlobRow
 from tindra.store.blobs.store import Blobs
 
 SMALL = b"From: a@x.example\r\n\r\nhello\r\n"

@@ -18,9 +18,10 @@ from tests.contract.stores import (
 )
 from tindra.base.ids import AccountId, UserId
 from tindra.core.errors import Conflict, StoreError
-from tindra.core.ports import StoreTx, TimerRow
+from tindra.core.ports import StoreTx
 from tindra.model.account import Account, Grant, Token, User
 from tindra.model.mail import SearchDocument
+from tindra.model.stored import TimerRow
 
 ANNA = User(UserId("u1"), "anna@example.com", "scrypt$x", AccountId("ahome1"), NOW_MS)
 BEN = User(UserId("u2"), "ben@example.com", "", AccountId("ahome2"), NOW_MS)

@@ -36,8 +36,9 @@ from tests.contract.stores import (
 from tests.contract.test_search import document, fill, find, index_all
 from tindra.base.ids import ModSeq
 from tindra.core.errors import DiskFull, MethodError, Unavailable
-from tindra.core.ports import CommitInfo, StoreReader, StoreTx, TimerRow
+from tindra.core.ports import StoreReader, StoreTx
 from tindra.model.mail import EmailCondition, EmailQuery, EmailSort
+from tindra.model.stored import CommitInfo, TimerRow
 from tindra.store.sqlite import connection, reader, schema, search_table, writer
 from tindra.store.sqlite import store as sqlite_store
 from tindra.store.sqlite.erase import (

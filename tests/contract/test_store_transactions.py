@@ -10,7 +10,8 @@ import pytest
 from tests.contract.stores import ACCOUNT, OTHER, Stores
 from tindra.base.ids import AccountId
 from tindra.core.errors import Conflict, StoreError, Unavailable
-from tindra.core.ports import CommitInfo, StoreReader, StoreTx
+from tindra.core.ports import StoreReader, StoreTx
+from tindra.model.stored import CommitInfo
 
 
 async def _put(tx: StoreTx, id: str, data: bytes = b"{}") -> None:

@@ -15,8 +15,9 @@ from tests.contract.stores import (
     make_email,
 )
 from tindra.base.ids import MailboxId, ModSeq
-from tindra.core.ports import OutboxRow, StoreReader, StoreTx, TimerRow
+from tindra.core.ports import StoreReader, StoreTx
 from tindra.model.mail import RemoteRow
+from tindra.model.stored import OutboxRow, TimerRow
 
 
 async def _list_mirror(reader: StoreReader) -> list[OutboxRow]:

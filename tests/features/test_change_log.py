@@ -13,8 +13,9 @@ from tests.world import Backend, World, add_user, make_services
 from tindra.app.wiring import make_registry
 from tindra.base.ids import AccountId
 from tindra.base.limits import CHANGE_LOG_KEPT_MS
-from tindra.core.ports import StoreReader, TimerRow
+from tindra.core.ports import StoreReader
 from tindra.features.change_log import DAY_MS, TIMER
+from tindra.model.stored import TimerRow
 
 
 async def open_bare(backend: Backend, folder: Path) -> World:

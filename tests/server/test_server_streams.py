@@ -16,7 +16,7 @@ from tests.server.asgi import Line, ask, make_scope
 from tests.server.world import ADA, BASIC, BOB_BASIC, BOBS, MAIL, SHARED, World
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
-from tindra.core.ports import CommitInfo
+from tindra.model.stored import CommitInfo
 from tindra.server.http.exchange import HttpError
 from tindra.server.routes.eventsource import parse_stream_request
 from tindra.server.sign_in import CALLER_FRESH_MS

@@ -29,11 +29,12 @@ from tindra.core.datatype import (
 )
 from tindra.core.errors import Unavailable
 from tindra.core.methods.standard import add_standard_methods
-from tindra.core.ports import BlobRow, CommitInfo, SecretStore
+from tindra.core.ports import SecretStore
 from tindra.core.services import Services
 from tindra.core.session import CORE_CAPABILITY
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User
 from tindra.model.search_feed import SearchFeed
+from tindra.model.stored import BlobRow, CommitInfo
 from tindra.server.app import Server, make_app
 from tindra.server.options import ServerOptions
 from tindra.server.password import PasswordCost, make_password_hash

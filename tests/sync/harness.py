@@ -21,11 +21,12 @@ from tindra.app.demo.provider import DemoProvider
 from tindra.app.mirrors import Mirrors
 from tindra.app.system import SystemClock
 from tindra.app.wiring import make_registry
-from tindra.core.ports import CommitInfo, StoreReader
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.features.connect import Endpoint, add_connection, load_connections
 from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailQuery, EmailRow, MailboxRow
+from tindra.model.stored import CommitInfo
 from tindra.outside.imap.provider import ImapProvider
 from tindra.sync.apply import list_ghosts, read_mirror
 from tindra.sync.cursor import load_cursors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tindra.core.ports import CommitInfo
+from tindra.model.stored import CommitInfo
 
 
 class LocalBus:

@@ -17,10 +17,11 @@ from tindra.app.log import log, report
 from tindra.app.mirrors import Mirrors
 from tindra.app.wiring import Installation
 from tindra.base.ids import AccountId
-from tindra.core.ports import CommitInfo, StoreReader, TimerRow
+from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.indexing import run_index_step
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
+from tindra.model.stored import CommitInfo, TimerRow
 from tindra.server.sign_in import CALLER_FRESH_MS
 from tindra.sync.route import make_route_loader
 from tindra.sync.submission import SubmissionRunner

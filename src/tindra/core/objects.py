@@ -27,8 +27,9 @@ from tindra.core.datatype import (
     SetRequest,
 )
 from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import Cursor, ObjectRow, StoreReader
+from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
+from tindra.model.stored import ObjectRow
 from tindra.wire.jmap.pointer import PatchError, apply_patch
 
 REQUIRED: Any = object()

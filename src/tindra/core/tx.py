@@ -17,9 +17,10 @@ from tindra.base import limits
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId, MailboxId, ThreadId, new_id
 from tindra.core.errors import SetError
-from tindra.core.ports import BlobRow, CommitInfo, StoreTx, TimerRow
+from tindra.core.ports import StoreTx
 from tindra.core.services import Services
 from tindra.model.mail import EmailContent, EmailRow, MailboxCounts, MailboxRow, ThreadRow
+from tindra.model.stored import BlobRow, CommitInfo, TimerRow
 
 T = TypeVar("T")
 Origin = Literal["device", "provider", "system"]

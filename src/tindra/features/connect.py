@@ -21,9 +21,10 @@ from tindra.base.ids import AccountId, new_id
 from tindra.core.datatype import Capability, Datatype, Feature
 from tindra.core.errors import Conflict
 from tindra.core.objects import ObjectSource, ObjectType, Property
-from tindra.core.ports import ObjectRow, StoreReader
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
+from tindra.model.stored import ObjectRow
 
 CONNECT: Final = "urn:tindra:params:jmap:connect"
 Phase = Literal["connecting", "backfilling", "live", "waiting", "needsAuth", "refused", "stopped"]

@@ -12,8 +12,8 @@ import errno
 
 from tindra.core.datatype import Registry
 from tindra.core.errors import DiskFull, StoreError
-from tindra.core.ports import CommitInfo
 from tindra.core.services import Services
+from tindra.model.stored import CommitInfo
 from tindra.server.auth import Authenticator
 from tindra.server.http.cors import Cors
 from tindra.server.http.exchange import (

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from tindra.base import limits
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId, ModSeq, UserId
-from tindra.core.ports import Bus, CommitInfo
+from tindra.core.ports import Bus
+from tindra.model.stored import CommitInfo
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
 from tindra.server.streams import BURST_MS, Commit, EventStream
 

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar, cast
 import msgspec
 
 from tindra.base.ids import AccountId, EmailId, MailboxId
-from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
 from tindra.model.mail import EmailRow, RemoteRow, encode_email_id, parse_email_id
+from tindra.model.stored import BlobRow
 from tindra.sync.cursor import RemoteCursor, put_cursor
 from tindra.sync.intents import EMAIL_TOPIC, leave_intents
 from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx

@@ -16,7 +16,6 @@ import msgspec
 from tindra.base.ids import AccountId
 from tindra.base.retry import decide_wait_ms
 from tindra.core.errors import StoreError
-from tindra.core.ports import CommitInfo
 from tindra.core.services import Services
 from tindra.features.connect import (
     Endpoint,
@@ -24,6 +23,7 @@ from tindra.features.connect import (
     make_secret_name,
     update_status,
 )
+from tindra.model.stored import CommitInfo
 from tindra.sync.intake import Report
 from tindra.sync.intents import TOPICS
 from tindra.sync.patience import Patience

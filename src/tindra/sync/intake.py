@@ -16,12 +16,12 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import AccountId, BlobId, EmailId, MailboxId
 from tindra.core.errors import StoreError
-from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
 from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailRow
+from tindra.model.stored import BlobRow
 from tindra.sync.apply import Fetched, apply_messages
 from tindra.sync.cursor import RemoteCursor, put_cursor
 from tindra.sync.ports import Rejected, RemoteMessage

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from tindra.base.ids import AccountId
-from tindra.core.ports import CommitInfo, Store, StoreReader, StoreTx
+from tindra.core.ports import Store, StoreReader, StoreTx
 from tindra.model.mail import RemoteRow
+from tindra.model.stored import CommitInfo
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from tindra.base.ids import ModSeq, RandomSource
 from tindra.base.retry import decide_wait_ms
-from tindra.core.ports import OutboxRow
+from tindra.model.stored import OutboxRow
 
 REFUSED_HEAD_START: Final = 3
 """A refusal waits as long as this many failures more would: it rarely changes within seconds."""

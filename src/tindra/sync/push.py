@@ -14,10 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from tindra.base.ids import AccountId, MailboxId
-from tindra.core.ports import OutboxRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailRow, RemoteRow, parse_email_id
+from tindra.model.stored import OutboxRow
 from tindra.sync.apply import load_base, mirror_of, read_mirror
 from tindra.sync.cursor import RemoteCursor, load_cursors
 from tindra.sync.mirror import MirrorReader

@@ -19,10 +19,11 @@ import msgspec
 
 from tindra.base import limits
 from tindra.base.ids import AccountId
-from tindra.core.ports import OutboxRow, StoreReader
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.submission import TOPIC, make_status
+from tindra.model.stored import OutboxRow
 from tindra.sync.ports import ProviderError, Rejected, ServerSettings, Throttled, Transient
 from tindra.sync.sent import is_filed
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tindra.base.ids import AccountId, EmailId, MailboxId
-from tindra.core.ports import OutboxRow, StoreReader
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow, encode_email_id
+from tindra.model.stored import OutboxRow
 from tindra.sync.apply import apply_vanished, mirror_of
 from tindra.sync.cursor import RemoteCursor, delete_cursor, load_cursors, put_cursor
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, leave_intents

@@ -16,10 +16,11 @@ import msgspec
 
 from tindra.base import limits
 from tindra.base.ids import AccountId
-from tindra.core.ports import OutboxRow, StoreReader
+from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import RemoteRow
+from tindra.model.stored import OutboxRow
 from tindra.sync.apply import apply_ghosts, apply_revert, list_ghosts, read_mirror
 from tindra.sync.cursor import RemoteCursor, count_progress
 from tindra.sync.intake import Intake, Report

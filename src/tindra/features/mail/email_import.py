@@ -17,7 +17,7 @@ from tindra.core.arguments import check_names
 from tindra.core.blob_parts import find_blob, load_place
 from tindra.core.datatype import CallContext
 from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import BlobRow, Cursor
+from tindra.core.ports import Cursor
 from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
@@ -30,6 +30,7 @@ from tindra.features.mail.writing.placing import (
     refuse_twin,
 )
 from tindra.model.mail import EmailRow, encode_email_id
+from tindra.model.stored import BlobRow
 
 _ARGUMENTS = frozenset({"accountId", "ifInState", "emails"})
 _PROPERTIES = frozenset({"blobId", "mailboxIds", "keywords", "receivedAt"})

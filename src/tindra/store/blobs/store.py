@@ -23,8 +23,9 @@ from tindra.base.clock import Clock
 from tindra.base.ids import AccountId
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX, MIB
 from tindra.core.errors import DiskFull, Unavailable
-from tindra.core.ports import BlobRow, Store, StoreReader, StoreTx
+from tindra.core.ports import Store, StoreReader, StoreTx
 from tindra.model.blob import make_blob_id
+from tindra.model.stored import BlobRow
 from tindra.store.blobs.folder import Folder
 
 _PREFIX_CHARS: Final = 3

@@ -7,7 +7,7 @@ from typing import Final
 
 from tindra.base.ids import AccountId, ModSeq, ThreadId
 from tindra.core.errors import StateTooOld
-from tindra.core.ports import BlobRow, ChangePage, Cursor, ObjectRow, OutboxRow, TimerRow
+from tindra.core.ports import ChangePage, Cursor
 from tindra.model.mail import (
     EmailContent,
     EmailQuery,
@@ -18,6 +18,7 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.bounds import REFERENCE_THREADS_MAX
 from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
 from tindra.store.invariants import Stamp

@@ -11,8 +11,8 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from tindra.base.ids import MailboxId, ThreadId
-from tindra.core.ports import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.model.mail import EmailContent, EmailRow, MailboxRow, RemoteRow, ThreadRow
+from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.invariants import Stamp
 
 

@@ -16,7 +16,7 @@ import obstore.store
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.errors import Unavailable
-from tindra.core.ports import CommitInfo
+from tindra.model.stored import CommitInfo
 from tindra.store.blobs.store import Blobs
 from tindra.store.drive import drive
 from tindra.store.invariants import AccountRows, check_rows

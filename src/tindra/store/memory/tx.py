@@ -12,7 +12,6 @@ import msgspec
 
 from tindra.base.ids import AccountId, Id, MailboxId, ModSeq, ThreadId
 from tindra.core.errors import Conflict, StoreError
-from tindra.core.ports import BlobRow, CommitInfo, ObjectRow, OutboxRow, TimerRow
 from tindra.model.mail import (
     EmailContent,
     EmailRow,
@@ -21,6 +20,7 @@ from tindra.model.mail import (
     RemoteRow,
     ThreadRow,
 )
+from tindra.model.stored import BlobRow, CommitInfo, ObjectRow, OutboxRow, TimerRow
 from tindra.store.invariants import Stamp
 from tindra.store.memory.reader import LoadIndex, MemoryReader
 from tindra.store.memory.rows import AccountState

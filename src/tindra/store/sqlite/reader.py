@@ -16,7 +16,7 @@ import apsw
 from tindra.base.ids import AccountId, BlobId, Id, ModSeq, ThreadId
 from tindra.base.limits import QUERY_SCAN_ROWS_MAX
 from tindra.core.errors import MethodError, StateTooOld
-from tindra.core.ports import BlobRow, ChangePage, Cursor, ObjectRow, OutboxRow, TimerRow
+from tindra.core.ports import ChangePage, Cursor
 from tindra.model.mail import (
     EmailContent,
     EmailQuery,
@@ -27,6 +27,7 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.bounds import REFERENCE_THREADS_MAX
 from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
 from tindra.store.sqlite.connection import StoreConnection

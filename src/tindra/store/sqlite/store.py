@@ -19,7 +19,7 @@ import apsw
 
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.errors import Unavailable
-from tindra.core.ports import CommitInfo
+from tindra.model.stored import CommitInfo
 from tindra.store.bounds import LONG_READERS
 from tindra.store.drive import drive
 from tindra.store.sqlite.connection import (

@@ -14,7 +14,6 @@ import apsw
 
 from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId
 from tindra.core.errors import Conflict, StoreError
-from tindra.core.ports import BlobRow, CommitInfo, OutboxRow, TimerRow
 from tindra.model.mail import (
     EmailContent,
     EmailRow,
@@ -24,6 +23,7 @@ from tindra.model.mail import (
     ThreadRow,
     parse_email_id,
 )
+from tindra.model.stored import BlobRow, CommitInfo, OutboxRow, TimerRow
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.reader import SqliteReader
 from tindra.store.sqlite.rows import (

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from tindra.base.ids import AccountId, MailboxId
 from tindra.core.datatype import SetContext
 from tindra.core.errors import SetError
-from tindra.core.ports import BlobRow
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.ingest import (
@@ -24,6 +23,7 @@ from tindra.features.mail.ingest import (
 )
 from tindra.features.mail.keywords import check_keywords
 from tindra.model.mail import EmailRow, encode_email_id
+from tindra.model.stored import BlobRow
 from tindra.wire.jmap.date import parse_utc_date
 
 OFFLOAD_BYTES = 64 * 1024
