@@ -134,13 +134,18 @@ def decide_retry_ms(tries: int, error: ProviderError | None = None) -> int:
     return max(wait_ms, asked or 0)
 
 
-def make_envelope(obj: dict[str, Any]) -> Envelope:
-    """What is left to be sent: recipients that no server has taken or refused yet."""
+def make_envelope(id: str, obj: dict[str, Any]) -> Envelope:
+    """What is left to be sent: recipients that no server has taken or refused yet.
+
+    Reports on it will name its ENVID, which is the id unless the device gave one.
+    """
     status = obj["deliveryStatus"]
     mail_from = obj["envelope"]["mailFrom"]
+    given = mail_from["parameters"] or {}
+    own = {} if any(name.upper() == "ENVID" for name in given) else {"ENVID": id}
     return Envelope(
         mail_from["email"],
-        mail_from["parameters"] or {},
+        given | own,
         tuple(
             Recipient(item["email"], item["parameters"] or {})
             for item in obj["envelope"]["rcptTo"]
@@ -352,7 +357,7 @@ class SubmissionRunner:
             await self._mark_sending(account_id, row)
 
         return await self._sender.submit(
-            route.settings, route.password, make_envelope(obj), strip_bcc(raw), before_data
+            route.settings, route.password, make_envelope(row.key, obj), strip_bcc(raw), before_data
         )
 
     async def _mark_sending(self, account_id: AccountId, row: OutboxRow) -> None:

@@ -15,6 +15,7 @@ from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.body import encode_structure
+from tindra.features.mail.reports import ArrivedReport, apply_reports
 from tindra.features.mail.threading import (
     ThreadClues,
     apply_thread,
@@ -41,6 +42,7 @@ from tindra.wire.mime.header import (
 )
 from tindra.wire.mime.parse import Message, Part, list_headers, parse_message
 from tindra.wire.mime.preview import make_preview
+from tindra.wire.mime.report import Report, parse_report
 from tindra.wire.mime.structure import split_bodies
 
 _KEY_CHARS_MAX = 100
@@ -81,6 +83,8 @@ class Arrival(msgspec.Struct, frozen=True):
     clues: ThreadClues
     words: SearchDocument
     """With doc_id 0."""
+    report: Report | None = None
+    """What it says of another message, if it is a notification."""
 
 
 class NewEmail(NamedTuple):
@@ -167,6 +171,7 @@ def parse_arrival(raw: bytes, blob_id: str) -> Arrival:
             subject=meta["subject"] or "",
             body=text,
         ),
+        report=parse_report(message),
     )
 
 
@@ -231,6 +236,9 @@ async def apply_arrivals(tx: Tx, items: Sequence[NewEmail]) -> list[EmailRow]:
         )
         rows.append((row, arrival.content))
     await tx.insert_emails(rows)
+    arrivals = [item.arrival for item in items]
+    reports = [ArrivedReport(a.report, a.blob_id) for a in arrivals if a.report is not None]
+    await apply_reports(tx, reports)
     return [row for row, _ in rows]
 
 

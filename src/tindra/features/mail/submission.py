@@ -1,8 +1,8 @@
 """EmailSubmission (RFC 8621 s7): a message on its way out, and how far it got.
 
 Creating one leaves an intent in the outbox, in the same transaction; `sync/submission` sends it.
-An object is stored with two things no standard property tells: the blob to send, so that the
-Email may be destroyed meanwhile; and the send state.
+An object is stored with what no standard property tells: the blob to send, so that the Email may be
+destroyed meanwhile; the Message-ID, by which reports find it; and the send state.
 Invariant: a message is handed to a server at most once unless that server surely refused it.
 """
 
@@ -42,13 +42,18 @@ from tindra.features.mail.writing.envelope import (
 from tindra.features.mail.writing.message_head import MessageHead, read_head
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
+from tindra.wire.mime.header import as_message_ids
 
 TOPIC: Final = "submission"
 """Of the outbox rows; their key is the id of the EmailSubmission, they carry nothing else."""
 SUBMISSION_BYTES_MAX: Final = 50 * limits.MIB
 """maxSize: what large providers take as one message."""
-REPLY_CHARS_MAX: Final = 200
+REPLY_BYTES_MAX: Final = 200
 """Of one stored smtpReply: the first line says it, and 250 of them must fit in one object."""
+REPORTS_KEPT_MAX: Final = 50
+"""Listed in dsnBlobIds, and in mdnBlobIds: mail that anybody may write must not fill an object."""
+_BLOB_ID_BYTES = 64
+"""One id in these lists, as JSON; they find room beside the replies."""
 SUBMISSIONS_KEPT_MAX: Final = 1000
 """More than this, and the oldest finished ones are dropped, as RFC 8621 s7 allows."""
 _SUBMISSIONS_LEFT = 500
@@ -61,12 +66,17 @@ _PUBLIC = (
     "identityId", "emailId", "threadId", "envelope", "sendAt", "undoStatus", "deliveryStatus",
     "dsnBlobIds", "mdnBlobIds",
 )  # fmt: skip
-_INTERNAL = ("blobId", "sendState")
+_INTERNAL = ("blobId", "sendState", "messageId")
+
+
+def cut_reply(reply: str) -> str:
+    """As much of an smtpReply as is kept."""
+    return reply.encode("utf-8", "replace")[:REPLY_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def make_status(reply: str, delivered: str) -> dict[str, str]:
     """A DeliveryStatus. Source: RFC 8621 s7"""
-    return {"smtpReply": reply[:REPLY_CHARS_MAX], "delivered": delivered, "displayed": "unknown"}
+    return {"smtpReply": cut_reply(reply), "delivered": delivered, "displayed": "unknown"}
 
 
 async def _check(
@@ -125,6 +135,7 @@ SUBMISSION_TYPE = ObjectType(
         "mdnBlobIds": Property(list[str], [], is_server_set=True),
         "blobId": Property(str, "", is_server_set=True),
         "sendState": Property(str, "final", is_server_set=True),
+        "messageId": Property(str, "", is_server_set=True),
     },
     check=_check,
     filters={
@@ -229,7 +240,7 @@ class SubmissionWriter:
         envelope = _decide_envelope(obj, outgoing, identities[identity_id]["email"], own)
         now_ms = context.tx.clock.now_ms()
         send_ms = decide_send_ms(envelope, now_ms)
-        after = _make_object(outgoing.row, identity_id, envelope, send_ms)
+        after = _make_object(outgoing, identity_id, envelope, send_ms)
         id = await context.tx.create("EmailSubmission", after, SUBMISSION_TYPE.prefix)
         await context.tx.put_outbox(TOPIC, id, None, send_ms)
         context.prepared["emails"][id] = after["emailId"]
@@ -360,9 +371,11 @@ def _decide_envelope(
 
 
 def _make_object(
-    row: EmailRow, identity_id: str, envelope: dict[str, Any], send_ms: int
+    outgoing: _Outgoing, identity_id: str, envelope: dict[str, Any], send_ms: int
 ) -> dict[str, Any]:
     """Raises: SetError invalidProperties for an envelope with too much in it."""
+    row, head = outgoing
+    ids = as_message_ids(head.fields.get("message-id", [b""])[0]) if head else None
     waiting = make_status("250 2.0.0 Waiting to be sent", "queued")
     obj: dict[str, Any] = {
         "identityId": identity_id,
@@ -376,9 +389,10 @@ def _make_object(
         "mdnBlobIds": [],
         "blobId": row.blob_id,
         "sendState": "pending",
+        "messageId": ids[0] if ids else "",
     }
-    # Replies of the server will come in; they must find room.
-    room = len(envelope["rcptTo"]) * REPLY_CHARS_MAX
+    # Replies of the server and reports will come in; they must find room.
+    room = len(envelope["rcptTo"]) * REPLY_BYTES_MAX + 2 * REPORTS_KEPT_MAX * _BLOB_ID_BYTES
     if len(msgspec.json.encode(obj)) + room > limits.OBJECT_BYTES_MAX:
         raise SetError("invalidProperties", "the envelope is too large", ["envelope"])
     return obj
@@ -416,7 +430,13 @@ SUBMISSION_CAPABILITY = Capability(
     is_of_mailbox=True,
     account={
         "maxDelayedSend": HOLD_SECONDS_MAX,
-        "submissionExtensions": {"FUTURERELEASE": [], "DSN": [], "SIZE": [], "8BITMIME": []},
+        "submissionExtensions": {
+            "FUTURERELEASE": [],
+            "DSN": [],
+            "SIZE": [str(SUBMISSION_BYTES_MAX)],
+            "8BITMIME": [],
+            "SMTPUTF8": [],
+        },
     },
 )
 """Source: RFC 8621 s1.3.2"""
