@@ -10,7 +10,7 @@ from tests.world import World, raise_report
 from tindra.core.datatype import Datatype, Feature, Registry
 from tindra.core.dispatch import run_request
 from tindra.core.methods.standard import add_standard_methods
-from tindra.core.session import CORE_CAPABILITY
+from tindra.server.session_object import CORE_CAPABILITY
 from tindra.wire.jmap.request import Call, Request
 
 NOTE = "urn:tindra:params:jmap:note"

@@ -31,13 +31,13 @@ from tindra.core.errors import Unavailable
 from tindra.core.methods.standard import add_standard_methods
 from tindra.core.ports import SecretStore
 from tindra.core.services import Services
-from tindra.core.session import CORE_CAPABILITY
 from tindra.model.account import ALL_RIGHTS, Account, Grant, Token, User
 from tindra.model.search_feed import SearchFeed
 from tindra.model.stored import BlobRow, CommitInfo
 from tindra.server.app import Server, make_app
 from tindra.server.options import ServerOptions
 from tindra.server.password import PasswordCost, make_password_hash
+from tindra.server.session_object import CORE_CAPABILITY
 from tindra.store.blobs.store import Blobs
 from tindra.store.drive import drive
 from tindra.store.memory.directory import MemoryDirectory
@@ -150,7 +150,7 @@ class BreakableBlobs(Blobs):
 class ThingSource:
     """Reads nothing: the server is generic, and so is what it is tested with."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         return GetResult("0", [], request.ids or [])
 
 

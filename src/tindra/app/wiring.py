@@ -21,13 +21,13 @@ from tindra.base.byte_cache import ByteCache
 from tindra.core.datatype import Feature, Registry
 from tindra.core.methods.standard import add_standard_methods
 from tindra.core.services import Services
-from tindra.core.session import CORE_CAPABILITY
 from tindra.features import ALL
 from tindra.model.search_feed import SearchFeed
 from tindra.outside.imap.provider import ImapProvider
 from tindra.outside.smtp.sender import SmtpSender
 from tindra.server.app import Server
 from tindra.server.options import ServerOptions
+from tindra.server.session_object import CORE_CAPABILITY
 from tindra.store.blobs.store import Blobs
 from tindra.store.search.index import SqliteSearch
 from tindra.store.sqlite.directory import SqliteDirectory

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from tindra.base import limits
 from tindra.base.ids import is_id
 from tindra.core.errors import MethodError
 
@@ -48,6 +49,41 @@ def take_id(arguments: dict[str, Any], name: str) -> str | None:
     return value
 
 
+def take_text(arguments: dict[str, Any], name: str) -> str | None:
+    """A string (a state); None if absent or null. Raises invalidArguments."""
+    value = arguments.get(name)
+    if not isinstance(value, str | None):
+        raise MethodError("invalidArguments", f"{name!r} must be a string or null")
+    return value
+
+
+def take_objects(
+    arguments: dict[str, Any], name: str, is_create: bool = False
+) -> dict[str, dict[str, Any]]:
+    """A map to objects; empty if absent or null. Raises invalidArguments.
+
+    Args:
+        is_create: its keys are creation ids.
+    """
+    value = arguments.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MethodError("invalidArguments", f"{name!r} must be an object or null")
+    for key, obj in value.items():
+        if not isinstance(obj, dict):
+            raise MethodError("invalidArguments", f"{name}/{key[:60]} must be an object")
+        if is_create and not is_id(key):
+            raise MethodError("invalidArguments", f"{key[:60]!r} is not a creation id")
+    return value
+
+
+def check_set_count(count: int) -> None:
+    """Raises: MethodError requestTooLarge for more objects than one call may write."""
+    if count > limits.OBJECTS_IN_SET_MAX:
+        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} objects")
+
+
 def take_names(arguments: dict[str, Any], name: str) -> list[str] | None:
     """A list of names without repeats; None if absent or null.
 
@@ -81,9 +117,9 @@ def take_int(arguments: dict[str, Any], name: str, default: int | None = None) -
     return value
 
 
-def take_unsigned(arguments: dict[str, Any], name: str, default: int | None = None) -> int | None:
-    """As take_int, and not negative. Raises invalidArguments."""
-    value = take_int(arguments, name, default)
-    if value is not None and value < 0:
-        raise MethodError("invalidArguments", f"{name!r} must not be negative")
+def take_unsigned(arguments: dict[str, Any], name: str, at_least: int = 0) -> int | None:
+    """As take_int, and not below `at_least`. Raises invalidArguments."""
+    value = take_int(arguments, name)
+    if value is not None and value < at_least:
+        raise MethodError("invalidArguments", f"{name!r} must be {at_least} or more")
     return value

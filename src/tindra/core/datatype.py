@@ -74,7 +74,7 @@ class GetResult(NamedTuple):
 class Source(Protocol):
     """How objects of a type are read."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """The objects asked for, read together with their state."""
 
 
@@ -105,12 +105,14 @@ class SetRequest(NamedTuple):
 
 class Writer(Protocol):
     """How objects of a type are written. Each method raises SetError to refuse one object, and
-    must do so before it writes anything of that object."""
+    must do so before it writes anything of that object. By default `prepare` and `finish` do
+    nothing, for writers that inherit them."""
 
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
         """Anything that may not happen inside a transaction: reading and storing blobs."""
+        return {}
 
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
         """The objects to update or destroy, as this writer likes them; unknown ids left out.
@@ -136,6 +138,7 @@ class Writer(Protocol):
     ) -> list[tuple[str, dict[str, Any]]]:
         """After all objects, still inside the transaction; gives implicit calls that must follow
         (onSuccessUpdateEmail), which run as calls of their own with the same call id."""
+        return []
 
 
 class Affected(NamedTuple):

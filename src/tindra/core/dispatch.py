@@ -15,7 +15,7 @@ from tindra.core.access import Caller
 from tindra.core.datatype import CallContext, Registry
 from tindra.core.errors import MethodError, RequestError, SetError, Unavailable
 from tindra.core.services import Services
-from tindra.wire.jmap.pointer import PointerError, resolve_pointer
+from tindra.wire.jmap.pointer import PointerError, measure_json, resolve_pointer
 from tindra.wire.jmap.request import Call, Request
 
 Report = Callable[[str, BaseException], str]
@@ -86,7 +86,7 @@ def _resolve_references(
         if name[1:] in arguments:
             raise MethodError("invalidArguments", f"both {name[1:60]!r} and {name[:60]!r} given")
         found = resolved[name[1:]] = _resolve_reference(context, name, value, responses)
-        context.spend_reference(_measure(found, context.reference_bytes_left))
+        context.spend_reference(measure_json(found, context.reference_bytes_left))
     return resolved
 
 
@@ -103,26 +103,6 @@ def _resolve_reference(context: CallContext, name: str, value: Any, responses: _
             raise MethodError("invalidResultReference", str(error)) from None
     text = f"no response {value['name'][:60]!r} of {value['resultOf'][:60]!r}"
     raise MethodError("invalidResultReference", text)
-
-
-def _measure(value: Any, enough: int) -> int:
-    """About how many octets `value` has as JSON; counting stops above `enough`."""
-    count = 0
-    pending = [value]
-    while pending and count <= enough:
-        item = pending.pop()
-        count += 4
-        if isinstance(item, str | msgspec.Raw):
-            count += len(item)
-        elif isinstance(item, list):
-            try:
-                count += len("".join(item)) + 3 * len(item)  # nearly always a list of ids
-            except TypeError:
-                pending.extend(item)
-        elif isinstance(item, dict):
-            count += sum(map(len, item))
-            pending.extend(item.values())
-    return count
 
 
 def encode_response(answer: dict[str, Any], session_state: str) -> bytes:

@@ -24,10 +24,11 @@ from tindra.core.datatype import (
     QueryAnswer,
     QueryWindow,
     SetContext,
-    SetRequest,
+    Writer,
 )
 from tindra.core.errors import MethodError, SetError
 from tindra.core.ports import Cursor, StoreReader
+from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.model.stored import ObjectRow
 from tindra.wire.jmap.pointer import PatchError, apply_patch
@@ -46,6 +47,11 @@ class Property:
     is_immutable: bool = False
     is_server_set: bool = False
 
+    @property
+    def fallback(self) -> Any:
+        """What a property has that was not given."""
+        return None if self.default is REQUIRED else self.default
+
 
 Check = Callable[[SetContext, dict[str, Any] | None, dict[str, Any] | None], Awaitable[None]]
 """(before, after): raises SetError to refuse; may write through the context's transaction, and
@@ -59,7 +65,7 @@ SortKey = Callable[[dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectType:
+class ObjectType(Writer):
     """Reads, writes and queries one small type."""
 
     name: str
@@ -75,19 +81,27 @@ class ObjectType:
     async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """All or some objects, with the properties asked for."""
 
-        async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
-            rows = await reader.load_objects(self.name, request.ids)
-            return rows, (await reader.load_states()).get(self.name, ModSeq(0))
-
-        rows, state = await context.services.store.read(request.account_id, read)
-        found = {row.id: self.decode(row) for row in rows}
+        found, state = await self.load_objects(context.services, request.account_id, request.ids)
         wanted = request.properties
         objects = [
             obj if wanted is None else {k: v for k, v in obj.items() if k in wanted}
-            for obj in found.values()
+            for obj in found
         ]
-        missing = [id for id in request.ids or () if id not in found]
+        known = {obj["id"] for obj in found}
+        missing = [id for id in request.ids or () if id not in known]
         return GetResult(encode_state(Cursor(state)), objects, missing)
+
+    async def load_objects(
+        self, services: Services, account_id: AccountId, ids: Sequence[str] | None
+    ) -> tuple[list[dict[str, Any]], ModSeq]:
+        """Some objects, or all for None, with the state of the type. Cost: one read."""
+
+        async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
+            rows = await reader.load_objects(self.name, ids)
+            return rows, (await reader.load_states()).get(self.name, ModSeq(0))
+
+        rows, state = await services.store.read(account_id, read)
+        return [self.decode(row) for row in rows], state
 
     def decode(self, row: ObjectRow) -> dict[str, Any]:
         """The object with its id; properties added to the type since it was stored get their
@@ -95,17 +109,10 @@ class ObjectType:
         stored = msgspec.json.decode(row.data)
         obj = {"id": row.id}
         for name, prop in self.properties.items():
-            default = None if prop.default is REQUIRED else prop.default
-            obj[name] = stored.get(name, default)
+            obj[name] = stored.get(name, prop.fallback)
         return obj
 
     # -- Writer ----------------------------------------------------------------------------------
-    async def prepare(
-        self, call: CallContext, account_id: AccountId, request: SetRequest
-    ) -> dict[str, Any]:
-        """Nothing: small objects need nothing from outside the transaction."""
-        return {}
-
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
         """id -> stored object, without its id."""
         rows = await context.tx.store.load_objects(self.name, ids)
@@ -156,7 +163,7 @@ class ObjectType:
         for name, prop in self.properties.items():
             if name not in after:
                 # Null on a top-level property means its default. RFC 8620 s5.3
-                after[name] = None if prop.default is REQUIRED else prop.default
+                after[name] = prop.fallback
             if after[name] != before[name]:
                 is_fixed = prop.is_immutable or prop.is_server_set
                 if is_fixed or not _fits(after[name], prop):
@@ -176,12 +183,6 @@ class ObjectType:
         if self.check is not None:
             await self.check(context, before, None)
         await context.tx.destroy(self.name, id, before)
-
-    async def finish(
-        self, context: SetContext, answer: dict[str, Any]
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """No implicit calls."""
-        return []
 
     # -- Querier ---------------------------------------------------------------------------------
     def plan_query(
@@ -272,13 +273,8 @@ class ObjectQueryPlan:
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
         """Ids in order; ties by id, so that the order is total."""
-
-        async def read(reader: StoreReader) -> tuple[list[ObjectRow], ModSeq]:
-            rows = await reader.load_objects(self.datatype.name, None)
-            return rows, (await reader.load_states()).get(self.datatype.name, ModSeq(0))
-
-        rows, state = await context.services.store.read(account_id, read)
-        objects = [obj for obj in map(self.datatype.decode, rows) if self.match(obj)]
+        every, state = await self.datatype.load_objects(context.services, account_id, None)
+        objects = [obj for obj in every if self.match(obj)]
         objects.sort(key=lambda obj: str(obj["id"]))
         for key, is_ascending in reversed(self.keys):
             objects.sort(key=key, reverse=not is_ascending)
@@ -292,14 +288,3 @@ class ObjectQueryPlan:
         page = await reader.list_changes(self.datatype.name, Cursor(since), limit)
         ids = {*page.created, *page.updated, *page.destroyed}
         return None if page.has_more else Affected(ids)
-
-
-class ObjectSource:
-    """The Source side of an ObjectType (its `load` would clash with the Writer's)."""
-
-    def __init__(self, datatype: ObjectType) -> None:
-        self._type = datatype
-
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
-        """Source: RFC 8620 s5.1"""
-        return await self._type.load_for_get(context, request)

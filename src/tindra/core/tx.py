@@ -15,10 +15,11 @@ import msgspec
 
 from tindra.base import limits
 from tindra.base.clock import Clock
-from tindra.base.ids import AccountId, MailboxId, ThreadId, new_id
-from tindra.core.errors import SetError
-from tindra.core.ports import StoreTx
+from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, new_id
+from tindra.core.errors import MethodError, SetError
+from tindra.core.ports import Cursor, StoreTx
 from tindra.core.services import Services
+from tindra.core.state import encode_state
 from tindra.model.mail import EmailContent, EmailRow, MailboxCounts, MailboxRow, ThreadRow
 from tindra.model.stored import BlobRow, CommitInfo, TimerRow
 
@@ -205,6 +206,36 @@ async def transact(
     for call in after:
         call()
     return done
+
+
+async def transact_in_state(
+    services: Services,
+    account_id: AccountId,
+    method: str,
+    if_in_state: str | None,
+    fn: Callable[[Tx], Awaitable[T]],
+) -> tuple[T, dict[str, Any]]:
+    """What `fn` gave, and the accountId, oldState and newState of the answer.
+
+    Args:
+        method: as it was called, "Foo/set": its type is the one whose states these are.
+        if_in_state: of the type, before anything is written; None: any.
+    Raises: MethodError stateMismatch; what transact raises.
+    Source: RFC 8620 s5.3
+    """
+    type_name = method.partition("/")[0]
+
+    async def run(tx: Tx) -> tuple[T, str]:
+        old = (await tx.store.load_states()).get(type_name, ModSeq(0))
+        old_state = encode_state(Cursor(old))
+        if if_in_state not in (None, old_state):
+            raise MethodError("stateMismatch", f"the state is {old_state}")
+        return await fn(tx), old_state
+
+    (result, old_state), info = await transact(services, account_id, method, run)
+    new = info.states.get(type_name)
+    new_state = old_state if new is None else encode_state(Cursor(new))
+    return result, {"accountId": account_id, "oldState": old_state, "newState": new_state}
 
 
 def bind(

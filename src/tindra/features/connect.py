@@ -20,7 +20,7 @@ import msgspec
 from tindra.base.ids import AccountId, new_id
 from tindra.core.datatype import Capability, Datatype, Feature
 from tindra.core.errors import Conflict
-from tindra.core.objects import ObjectSource, ObjectType, Property
+from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
@@ -229,7 +229,7 @@ CONNECT_FEATURE = Feature(
             name="Connection",
             capability=CONNECT,
             properties=frozenset({"id", *_CONNECTION.properties}),
-            source=ObjectSource(_CONNECTION),
+            source=_CONNECTION,
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""What the store keeps beside mail: small objects, intents, timers, blobs; and what a commit says."""
+"""What the store keeps beside mail: small objects, intents, timers, blobs, and news of a commit."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ async def run_changes(
     """
     account_id = check_read(context.caller, arguments.get("accountId")).account.id
     check_names(arguments, _ARGUMENTS)
-    wanted = take_unsigned(arguments, "maxChanges")
-    if wanted == 0:
-        raise MethodError("invalidArguments", "'maxChanges' must be greater than 0")
-    limit = min(wanted or limits.CHANGES_COUNT_MAX, limits.CHANGES_COUNT_MAX)
+    limit = min(
+        take_unsigned(arguments, "maxChanges", at_least=1) or limits.CHANGES_COUNT_MAX,
+        limits.CHANGES_COUNT_MAX,
+    )
 
     async def read(reader: StoreReader) -> dict[str, Any]:
         newest = (await reader.load_states()).get(datatype.name, ModSeq(0))

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from tindra.base import limits
-from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import check_read, check_write
-from tindra.core.arguments import check_names, take_bool
+from tindra.core.arguments import (
+    check_names,
+    check_set_count,
+    take_bool,
+    take_objects,
+    take_text,
+)
 from tindra.core.datatype import CallContext, Datatype, SetContext
 from tindra.core.errors import MethodError, SetError
 from tindra.core.ports import Cursor
 from tindra.core.state import encode_state
-from tindra.core.tx import Tx, transact
+from tindra.core.tx import Tx, transact_in_state
 
 _STATES = ("ifFromInState", "ifInState", "destroyFromIfInState")
 _ARGUMENTS = frozenset(
@@ -81,23 +86,17 @@ def _take_request(
 ) -> CopyRequest:
     source_id, target_id = _take_accounts(context, datatype, arguments)
     check_names(arguments, _ARGUMENTS)
-    for name in _STATES:
-        if not isinstance(arguments.get(name, ""), str | None):
-            raise MethodError("invalidArguments", f"{name!r} must be a string or null")
-    create = arguments.get("create")
-    if not isinstance(create, dict):
+    if not isinstance(arguments.get("create"), dict):
         raise MethodError("invalidArguments", "'create' must be an object")
-    if len(create) > limits.OBJECTS_IN_SET_MAX:
-        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} objects")
+    create = take_objects(arguments, "create", is_create=True)
+    check_set_count(len(create))
     overrides: dict[str, dict[str, Any]] = {}
     originals: dict[str, str] = {}
     for key, obj in create.items():
-        if not is_id(key) or not isinstance(obj, dict):
-            raise MethodError("invalidArguments", f"create/{key[:60]} must be an object")
         id = obj.get("id")
         if not isinstance(id, str):
             raise MethodError("invalidArguments", f"create/{key} needs the 'id' of its original")
-        originals[key] = context.created_ids.get(id[1:], id) if id.startswith("#") else id
+        originals[key] = context.resolve(id)
         overrides[key] = {name: value for name, value in obj.items() if name != "id"}
     return CopyRequest(source_id, target_id, overrides, originals)
 
@@ -114,7 +113,7 @@ async def run_copy(
     """
     request = _take_request(context, datatype, arguments)
     has_destroy = take_bool(arguments, "onSuccessDestroyOriginal")
-    source_state, target_state, destroy_state = (arguments.get(name) for name in _STATES)
+    source_state, target_state, destroy_state = (take_text(arguments, name) for name in _STATES)
     copier = datatype.writer
     assert isinstance(copier, Copier)
     originals = await copier.load_originals(context, request)
@@ -143,10 +142,6 @@ async def _write(
     assert isinstance(copier, Copier)
 
     async def write(tx: Tx) -> dict[str, Any]:
-        old = (await tx.store.load_states()).get(datatype.name, ModSeq(0))
-        old_state = encode_state(Cursor(old))
-        if if_in_state not in (None, old_state):
-            raise MethodError("stateMismatch", f"the state is {old_state}")
         run = SetContext(tx, context, access, {}, {})
         created: dict[str, Any] = {}
         refused: dict[str, Any] = {}
@@ -162,16 +157,14 @@ async def _write(
                 refused[key] = error.to_object()
         return {
             "fromAccountId": request.from_account_id,
-            "accountId": request.account_id,
-            "oldState": old_state,
             "created": created or None,
             "notCreated": refused or None,
         }
 
     name = f"{datatype.name}/copy"
-    answer, info = await transact(context.services, request.account_id, name, write)
-    state = info.states.get(datatype.name)
-    answer["newState"] = answer["oldState"] if state is None else encode_state(Cursor(state))
+    answer, states = await transact_in_state(
+        context.services, request.account_id, name, if_in_state, write
+    )
     for key, made in (answer["created"] or {}).items():
         context.created_ids[key] = made["id"]
-    return answer
+    return answer | states

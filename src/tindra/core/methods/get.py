@@ -54,7 +54,7 @@ async def run_get(
             ids = list(dict.fromkeys(map(context.resolve, ids)))
     properties, extended = _take_properties(context, datatype, arguments)
     request = GetRequest(account_id, ids, properties, arguments)
-    result = await datatype.source.load(context, request)
+    result = await datatype.source.load_for_get(context, request)
     objects = result.objects
     if extended:
         objects = await _extend(context, request, objects, extended)

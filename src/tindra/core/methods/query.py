@@ -120,9 +120,7 @@ async def run_query_changes(
     """
     account_id = check_read(context.caller, arguments.get("accountId")).account.id
     check_names(arguments, _QUERY_CHANGES | datatype.query_arguments)
-    wanted = take_unsigned(arguments, "maxChanges")
-    if wanted == 0:
-        raise MethodError("invalidArguments", "'maxChanges' must be greater than 0")
+    wanted = take_unsigned(arguments, "maxChanges", at_least=1)
     take_id(arguments, "upToId")
     has_total = take_bool(arguments, "calculateTotal")
     plan = _plan(datatype, arguments)

@@ -4,48 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from tindra.base import limits
-from tindra.base.ids import ModSeq, is_id
 from tindra.core.access import check_write
-from tindra.core.arguments import check_names, take_ids
+from tindra.core.arguments import (
+    check_names,
+    check_set_count,
+    take_ids,
+    take_objects,
+    take_text,
+)
 from tindra.core.datatype import CallContext, Datatype, SetContext, SetRequest, Writer
-from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import Cursor
-from tindra.core.state import encode_state
-from tindra.core.tx import Tx, transact
+from tindra.core.errors import SetError
+from tindra.core.tx import Tx, transact_in_state
+from tindra.wire.jmap.pointer import find_references
 
 _ARGUMENTS = frozenset({"accountId", "ifInState", "create", "update", "destroy"})
 
 
-def _take_objects(arguments: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
-    value = arguments.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MethodError("invalidArguments", f"{name!r} must be an object or null")
-    for key, obj in value.items():
-        if not isinstance(obj, dict):
-            raise MethodError("invalidArguments", f"{name}/{key[:60]} must be an object")
-        if name == "create" and not is_id(key):
-            raise MethodError("invalidArguments", f"{key[:60]!r} is not a creation id")
-    return value
-
-
-def take_set_request(datatype: Datatype, arguments: dict[str, Any]) -> SetRequest:
+def _take_request(datatype: Datatype, arguments: dict[str, Any]) -> SetRequest:
     """The generic arguments, checked. Raises: MethodError invalidArguments, requestTooLarge."""
     check_names(arguments, _ARGUMENTS | datatype.set_arguments)
     request = SetRequest(
-        _take_objects(arguments, "create"),
-        _take_objects(arguments, "update"),
+        take_objects(arguments, "create", is_create=True),
+        take_objects(arguments, "update"),
         take_ids(arguments, "destroy", is_reference=True) or [],
         arguments,
     )
-    count = len(request.create) + len(request.update) + len(request.destroy)
-    if count > limits.OBJECTS_IN_SET_MAX:
-        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} objects")
-    state = arguments.get("ifInState")
-    if state is not None and not isinstance(state, str):
-        raise MethodError("invalidArguments", "'ifInState' must be a string or null")
+    check_set_count(len(request.create) + len(request.update) + len(request.destroy))
     return request
 
 
@@ -59,26 +43,22 @@ async def run_set(
     """
     access = check_write(context.caller, arguments.get("accountId"), datatype.right)
     account_id = access.account.id
-    request = take_set_request(datatype, arguments)
+    request = _take_request(datatype, arguments)
+    if_in_state = take_text(arguments, "ifInState")
     writer = datatype.writer
     assert writer is not None
     prepared = await writer.prepare(context, account_id, request)
 
     async def write(tx: Tx) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        old = (await tx.store.load_states()).get(datatype.name, ModSeq(0))
-        old_state = encode_state(Cursor(old))
-        if arguments.get("ifInState") not in (None, old_state):
-            raise MethodError("stateMismatch", f"the state is {old_state}")
         run = _SetRun(SetContext(tx, context, access, arguments, prepared), writer, request)
-        answer = {"accountId": account_id, "oldState": old_state} | await run.run()
+        answer = await run.run()
         return answer, await writer.finish(run.context, answer)
 
     name = f"{datatype.name}/set"
-    (answer, implicit), info = await transact(context.services, account_id, name, write)
-    state = info.states.get(datatype.name)
-    answer["newState"] = answer["oldState"] if state is None else encode_state(Cursor(state))
-    answer = {k: v for k, v in answer.items() if not k.startswith("_")}
-    return [(name, answer), *implicit]
+    (answer, implicit), states = await transact_in_state(
+        context.services, account_id, name, if_in_state, write
+    )
+    return [(name, states | answer), *implicit]
 
 
 class _SetRun:
@@ -111,7 +91,7 @@ class _SetRun:
         # Objects may name others of the same call by creation id, in any order: make first
         # what others wait for.
         waiting = dict(self._request.create)
-        needs = {cid: _find_mentioned(obj, waiting) - {cid} for cid, obj in waiting.items()}
+        needs = {cid: find_references(obj) - {cid} for cid, obj in waiting.items()}
         while waiting:
             ready = [cid for cid in waiting if needs[cid].isdisjoint(waiting)]
             for cid in ready or list(waiting):
@@ -159,20 +139,3 @@ class _SetRun:
                 self._destroyed.append(id)
             except SetError as error:
                 self._not["Destroyed"] |= dict.fromkeys(keys[id], error.to_object())
-
-
-def _find_mentioned(value: Any, waiting: dict[str, Any]) -> set[str]:
-    """The creation ids among `waiting` that a value names as "#cid"."""
-    found: set[str] = set()
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            if item[:1] == "#" and item[1:] in waiting:
-                found.add(item[1:])
-        elif isinstance(item, dict):
-            pending.extend(item.keys())
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return found

@@ -107,7 +107,7 @@ def take_body_request(arguments: dict[str, Any]) -> BodyRequest:
         take_bool(arguments, "fetchTextBodyValues"),
         take_bool(arguments, "fetchHTMLBodyValues"),
         take_bool(arguments, "fetchAllBodyValues"),
-        take_unsigned(arguments, "maxBodyValueBytes", 0) or 0,
+        take_unsigned(arguments, "maxBodyValueBytes") or 0,
     )
 
 

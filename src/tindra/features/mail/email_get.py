@@ -110,7 +110,7 @@ class _Found(NamedTuple):
 class EmailSource:
     """Loads Emails for /get."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """Raises: MethodError invalidArguments, requestTooLarge. Source: RFC 8621 s4.2"""
         body = take_body_request(request.arguments)
         plan = _plan(tuple(request.properties or DEFAULT_PROPERTIES))

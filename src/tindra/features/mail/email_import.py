@@ -11,16 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tindra.base import limits
-from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.base.ids import AccountId, is_id
 from tindra.core.access import check_write
-from tindra.core.arguments import check_names
+from tindra.core.arguments import check_names, check_set_count, take_objects, take_text
 from tindra.core.blob_parts import find_blob, load_place
 from tindra.core.datatype import CallContext
 from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import Cursor
 from tindra.core.services import Services
-from tindra.core.state import encode_state
-from tindra.core.tx import Tx, transact
+from tindra.core.tx import Tx, transact_in_state
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
 from tindra.features.mail.keywords import check_mailbox_ids
 from tindra.features.mail.writing.placing import (
@@ -51,7 +49,6 @@ class _Candidate(NamedTuple):
 class _Placed(NamedTuple):
     """What the transaction did."""
 
-    old_state: str
     rows: dict[str, EmailRow]
     refused: dict[str, SetError]
 
@@ -65,10 +62,11 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
     """
     account_id = check_write(context.caller, arguments.get("accountId"), "triage").account.id
     check_names(arguments, _ARGUMENTS)
-    emails = _take_emails(arguments)
-    state = arguments.get("ifInState")
-    if state is not None and not isinstance(state, str):
-        raise MethodError("invalidArguments", "'ifInState' must be a string or null")
+    if not isinstance(arguments.get("emails"), dict):
+        raise MethodError("invalidArguments", "'emails' must be an object")
+    emails = take_objects(arguments, "emails", is_create=True)
+    check_set_count(len(emails))
+    if_in_state = take_text(arguments, "ifInState")
     candidates: dict[str, _Candidate | SetError] = {}
     for key, obj in emails.items():
         try:
@@ -77,31 +75,17 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
             candidates[key] = error
 
     async def write(tx: Tx) -> _Placed:
-        return await _place(tx, context, candidates, state)
+        return await _place(tx, context, candidates)
 
-    placed, info = await transact(context.services, account_id, "Email/import", write)
+    placed, states = await transact_in_state(
+        context.services, account_id, "Email/import", if_in_state, write
+    )
     _offer(context.services, account_id, placed, candidates)
     context.created_ids.update({key: str(row.id) for key, row in placed.rows.items()})
-    new_state = info.states.get("Email")
-    return {
-        "accountId": account_id,
-        "oldState": placed.old_state,
-        "newState": placed.old_state if new_state is None else encode_state(Cursor(new_state)),
+    return states | {
         "created": {key: make_created(row) for key, row in placed.rows.items()} or None,
         "notCreated": {key: e.to_object() for key, e in placed.refused.items()} or None,
     }
-
-
-def _take_emails(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    emails = arguments.get("emails")
-    if not isinstance(emails, dict):
-        raise MethodError("invalidArguments", "'emails' must be an object")
-    for key, obj in emails.items():
-        if not is_id(key) or not isinstance(obj, dict):
-            raise MethodError("invalidArguments", f"emails/{key[:60]} must be an EmailImport")
-    if len(emails) > limits.OBJECTS_IN_SET_MAX:
-        raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} Emails")
-    return emails
 
 
 async def _load_candidate(
@@ -112,8 +96,8 @@ async def _load_candidate(
     if unknown:
         raise SetError("invalidProperties", "an EmailImport has no such properties", unknown)
     blob_id = obj.get("blobId")
-    if isinstance(blob_id, str) and blob_id.startswith("#"):
-        blob_id = context.created_ids.get(blob_id[1:], blob_id)
+    if isinstance(blob_id, str):
+        blob_id = context.resolve(blob_id)
     services = context.services
     place = None
     if isinstance(blob_id, str) and is_id(blob_id):
@@ -146,22 +130,11 @@ async def _load_candidate(
 
 
 async def _place(
-    tx: Tx,
-    context: CallContext,
-    candidates: dict[str, _Candidate | SetError],
-    if_in_state: str | None,
+    tx: Tx, context: CallContext, candidates: dict[str, _Candidate | SetError]
 ) -> _Placed:
-    """Everything that may become an Email does, in one go. Raises: MethodError stateMismatch."""
-    old_state = encode_state(Cursor((await tx.store.load_states()).get("Email", ModSeq(0))))
-    if if_in_state not in (None, old_state):
-        raise MethodError("stateMismatch", f"the state is {old_state}")
+    """Everything that may become an Email does, in one go."""
     mailboxes = {str(row.id): row for row in await tx.store.load_mailboxes()}
-    created = context.created_ids
-
-    def resolve(id: str) -> str:
-        return created.get(id[1:], id) if id.startswith("#") else id
-
-    placed = _Placed(old_state, {}, {})
+    placed = _Placed({}, {})
     blob_ids = [c.arrival.blob_id for c in candidates.values() if not isinstance(c, SetError)]
     here = await tx.store.find_emails_by_blob(blob_ids)
     fresh: dict[str, NewEmail] = {}
@@ -170,7 +143,7 @@ async def _place(
         try:
             if isinstance(candidate, SetError):
                 raise candidate
-            mailbox_ids = check_mailbox_ids(candidate.mailbox_ids, mailboxes, resolve)
+            mailbox_ids = check_mailbox_ids(candidate.mailbox_ids, mailboxes, context.resolve)
             blob_id = candidate.arrival.blob_id
             if blob_id in here:
                 raise refuse_twin(encode_email_id(here[blob_id]))

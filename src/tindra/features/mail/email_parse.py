@@ -44,7 +44,7 @@ async def run_parse(context: CallContext, arguments: dict[str, Any]) -> dict[str
     not_parsable: list[str] = []
     not_found: list[str] = []
     for given in blob_ids:
-        blob_id = context.created_ids.get(given[1:], given) if given.startswith("#") else given
+        blob_id = context.resolve(given)
         raw = await _load(context, account_id, blob_id)
         if raw is None:
             not_found.append(given)

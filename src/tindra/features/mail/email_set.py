@@ -189,8 +189,8 @@ def _resolve_blobs(call: CallContext, obj: Any) -> Any:
     if isinstance(obj, dict):
         found = {name: _resolve_blobs(call, value) for name, value in obj.items()}
         blob_id = found.get("blobId")
-        if isinstance(blob_id, str) and blob_id.startswith("#"):
-            found["blobId"] = call.created_ids.get(blob_id[1:], blob_id)
+        if isinstance(blob_id, str):
+            found["blobId"] = call.resolve(blob_id)
         return found
     if isinstance(obj, list):
         return [_resolve_blobs(call, item) for item in obj]

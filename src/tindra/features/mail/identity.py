@@ -12,7 +12,7 @@ import msgspec
 
 from tindra.core.datatype import Datatype, SetContext
 from tindra.core.errors import SetError
-from tindra.core.objects import ObjectSource, ObjectType, Property
+from tindra.core.objects import ObjectType, Property
 from tindra.core.tx import Tx
 from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
 
@@ -107,7 +107,7 @@ IDENTITY = Datatype(
     name="Identity",
     capability=SUBMISSION,
     properties=frozenset({"id", *IDENTITY_TYPE.properties}),
-    source=ObjectSource(IDENTITY_TYPE),
+    source=IDENTITY_TYPE,
     writer=IDENTITY_TYPE,
     right="send",
 )

@@ -70,7 +70,7 @@ def render_mailbox(row: MailboxRow, rights: frozenset[str]) -> dict[str, Any]:
 class MailboxSource:
     """Loads Mailboxes for /get."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """Cost: one read of all Mailboxes, which are few. Source: RFC 8621 s2.1"""
 
         async def read(reader: StoreReader) -> tuple[list[MailboxRow], ModSeq]:

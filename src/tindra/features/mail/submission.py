@@ -156,7 +156,7 @@ SUBMISSION_TYPE = ObjectType(
 class SubmissionSource:
     """Reads EmailSubmissions without what only the server may know."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """Source: RFC 8621 s7.1"""
         if request.properties is None:
             request = request._replace(properties=["id", *_PUBLIC])
@@ -296,9 +296,7 @@ class SubmissionWriter:
 
 
 def _resolve(call: CallContext, id: Any) -> str | None:
-    if not isinstance(id, str):
-        return None
-    return call.created_ids.get(id[1:], id) if id.startswith("#") else id
+    return call.resolve(id) if isinstance(id, str) else None
 
 
 def _check_arguments(arguments: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ THREAD_PROPERTIES = frozenset({"id", "emailIds"})
 class ThreadSource:
     """Loads Threads for /get."""
 
-    async def load(self, context: CallContext, request: GetRequest) -> GetResult:
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """Raises: MethodError requestTooLarge. Source: RFC 8621 s3.1"""
 
         async def read(reader: StoreReader) -> tuple[list[ThreadRow], ModSeq]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from tindra.core.datatype import Registry
-from tindra.core.session import make_session
 from tindra.server.http.exchange import JSON, Exchange, Response
 from tindra.server.http.origin import derive_base_url
 from tindra.server.options import ServerOptions
+from tindra.server.session_object import make_session
 from tindra.server.sign_in import SignIn
 
 BASE_URLS_MAX = 4

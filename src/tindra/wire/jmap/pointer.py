@@ -1,4 +1,4 @@
-"""JSON pointers with the JMAP `*`, and PatchObjects (RFC 6901, RFC 8620 s3.7 and s5.3).
+"""JSON pointers with the JMAP `*`, PatchObjects and references (RFC 6901, RFC 8620 s3.7, s5.3).
 
 Pure values in, pure values out; nothing is changed in place.
 """
@@ -105,6 +105,43 @@ def _resolve_each(items: list[Any], tokens: list[str], start: int, spend: Spend)
             found.extend(value)
         else:
             found.append(value)
+    return found
+
+
+def measure_json(value: Any, enough: int) -> int:
+    """About how many octets `value` has as JSON; counting stops above `enough`."""
+    count = 0
+    pending = [value]
+    while pending and count <= enough:
+        item = pending.pop()
+        count += 4
+        if isinstance(item, str | msgspec.Raw):
+            count += len(item)
+        elif isinstance(item, list):
+            try:
+                count += len("".join(item)) + 3 * len(item)  # nearly always a list of ids
+            except TypeError:
+                pending.extend(item)
+        elif isinstance(item, dict):
+            count += sum(map(len, item))
+            pending.extend(item.values())
+    return count
+
+
+def find_references(value: Any) -> set[str]:
+    """Every creation id that a value may name as "#cid", in keys too. Cost: linear in it."""
+    found: set[str] = set()
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if item[:1] == "#":
+                found.add(item[1:])
+        elif isinstance(item, dict):
+            pending.extend(item.keys())
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
     return found
 
 

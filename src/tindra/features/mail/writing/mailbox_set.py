@@ -17,7 +17,7 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
 from tindra.core.arguments import take_bool
-from tindra.core.datatype import CallContext, SetContext, SetRequest
+from tindra.core.datatype import CallContext, SetContext, SetRequest, Writer
 from tindra.core.errors import SetError
 from tindra.features.mail.mailbox import COUNTS, ROLES, render_mailbox
 from tindra.features.mail.writing.mailbox_tree import MailboxTree
@@ -57,7 +57,7 @@ class _Run:
             tree.check_place(row)
 
 
-class MailboxWriter:
+class MailboxWriter(Writer):
     """Writes Mailboxes: a core.datatype.Writer."""
 
     async def prepare(
@@ -119,12 +119,6 @@ class MailboxWriter:
         await tx.settle()
         await tx.delete_mailbox(before)
         tree.drop(id)
-
-    async def finish(
-        self, context: SetContext, answer: dict[str, Any]
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """No implicit calls."""
-        return []
 
 
 def _ends_sound(context: SetContext, request: SetRequest, tree: MailboxTree) -> bool:
