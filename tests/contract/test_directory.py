@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.contract.stores import (
     ACCOUNT,
+    ARCHIVE,
+    INBOX,
     NOW_MS,
     OTHER,
     Draft,
@@ -16,11 +19,12 @@ from tests.contract.stores import (
     deliver,
     put_mailboxes,
 )
-from tindra.base.ids import AccountId, UserId
-from tindra.core.errors import Conflict, StoreError
-from tindra.core.ports import StoreTx
+from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, UserId
+from tindra.core.errors import Conflict, StateTooOld, StoreError
+from tindra.core.ports import Cursor, StoreTx
 from tindra.model.account import Account, Grant, Token, User
-from tindra.model.mail import SearchDocument
+from tindra.model.mail import SearchDocument, encode_email_id
+from tindra.model.sharing import SHARED_TYPES, Move, Share, SharedAccount
 from tindra.model.stored import TimerRow
 
 ANNA = User(UserId("u1"), "anna@example.com", "scrypt$x", AccountId("ahome1"), NOW_MS)
@@ -116,3 +120,81 @@ async def test_an_erased_account_leaves_nothing_behind(stores: Stores) -> None:
         await stores.write(fill)
     await stores.store.check_invariants(OTHER)
     assert await stores.read(lambda r: r.load_states(), OTHER)
+
+
+async def test_shares_are_read_by_user_and_summed_up(stores: Stores) -> None:
+    await stores.write(put_mailboxes)
+
+    async def share(tx: StoreTx) -> None:
+        await tx.put_share(Share(INBOX, BEN.id, frozenset({"mayReadItems"}), is_subscribed=False))
+        await tx.put_share(Share(ARCHIVE, BEN.id, frozenset({"mayAddItems"}), is_subscribed=True))
+        await tx.put_share(Share(INBOX, ANNA.id, frozenset()))
+
+    await stores.write(share)
+    await stores.write(lambda tx: tx.put_share(Share(INBOX, BEN.id, frozenset({"x"}))), OTHER)
+    assert await stores.directory.list_shared_accounts(BEN.id) == [
+        SharedAccount(ACCOUNT, frozenset({"mayReadItems", "mayAddItems"}), True),
+        SharedAccount(OTHER, frozenset({"x"}), True),
+    ]
+    assert await stores.directory.list_shared_accounts(ANNA.id) == []
+
+
+async def test_a_change_of_rights_is_news_of_all_shared_types_and_remembers_when(
+    stores: Stores,
+) -> None:
+    first = Share(INBOX, BEN.id, frozenset({"mayReadItems"}))
+    given = await stores.commit(lambda tx: tx.put_share(first))
+    assert set(given.states) == set(SHARED_TYPES)
+    hidden = msgspec.structs.replace(first, is_subscribed=False)
+    subscribed = await stores.commit(lambda tx: tx.put_share(hidden))
+    assert set(subscribed.states) == {"Mailbox"}
+    assert await stores.read(lambda r: r.list_shares(BEN.id)) == [
+        msgspec.structs.replace(hidden, changed_modseq=given.modseq)
+    ]
+    taken = await stores.commit(lambda tx: tx.put_share(Share(INBOX, BEN.id, frozenset())))
+    [row] = await stores.read(lambda r: r.list_shares())
+    assert (row.rights, row.changed_modseq) == (frozenset(), taken.modseq)
+    await stores.store.trim_changes(ACCOUNT, taken.modseq)
+    assert await stores.read(lambda r: r.list_shares()) == []
+
+
+async def test_moves_are_listed_in_order_and_forgotten_with_the_change_log(stores: Stores) -> None:
+    def move(doc_id: int, mailbox_id: str, is_in: bool) -> Move:
+        return Move(ModSeq(0), doc_id, MailboxId(mailbox_id), ThreadId("t1"), is_in)
+
+    one = await stores.commit(
+        lambda tx: tx.put_moves([move(7, INBOX, True), move(5, INBOX, True), move(5, "m9", True)])
+    )
+    assert one.states == {"Thread": one.modseq}
+
+    async def both(tx: StoreTx) -> None:
+        await tx.put_moves([move(8, INBOX, True)])
+        await tx.put_moves([move(8, INBOX, False), move(7, INBOX, False)])
+
+    two = await stores.commit(both)
+    start = Cursor(ModSeq(0))
+
+    async def listed(since: Cursor, docs: list[int] | None = None, limit: int = 9) -> list[Any]:
+        found = await stores.read(lambda r: r.list_moves([INBOX], since, docs, limit))
+        return [(found.modseq, found.doc_id, found.is_in) for found in found]
+
+    log = [(one.modseq, 5, True), (one.modseq, 7, True), (two.modseq, 7, False)]
+    assert await listed(start) == log
+    assert await listed(start, limit=2) == log[:2]
+    assert await listed(start, [5]) == log[:1]
+    assert await listed(Cursor(one.modseq)) == log[2:]
+    assert await listed(Cursor(one.modseq, encode_email_id(5))) == log[1:]
+    with pytest.raises(StateTooOld):
+        await listed(Cursor(one.modseq, "nothing of ours"))
+    await stores.store.trim_changes(ACCOUNT, one.modseq)
+    assert await listed(Cursor(one.modseq)) == log[2:]
+    with pytest.raises(StateTooOld):
+        await listed(start)
+
+
+async def test_a_user_says_who_they_are(stores: Stores) -> None:
+    told = msgspec.structs.replace(
+        ANNA, name="Anna B", description="the first", time_zone="Europe/Oslo"
+    )
+    await stores.directory.put_user(told)
+    assert await stores.directory.find_user(ANNA.login) == told

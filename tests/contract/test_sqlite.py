@@ -594,3 +594,26 @@ async def test_the_first_error_of_a_read_is_the_one_that_is_told(
     with pytest.raises(Unavailable, match="the disk is gone"):
         await store.run_read(fail, is_long=is_long)
     assert await store.run_read(lambda conn: conn.execute("SELECT 1").get, is_long=is_long) == 1
+
+
+async def test_a_file_of_the_first_schema_is_brought_up_with_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "tindra.db"
+    conn = apsw.Connection(str(path))
+    conn.execute(schema.MIGRATIONS[0].sql)
+    conn.pragma("application_id", schema.APPLICATION_ID)
+    conn.pragma("user_version", 1)
+    conn.execute("INSERT INTO meta (key, value) VALUES ('compat_version', 1)")
+    conn.execute(
+        "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
+        " VALUES ('u1', 'anna@example.com', 'x', 'ahome', 7)"
+    )
+    conn.close()
+    stores = await open_sqlite(tmp_path)
+    [user] = await stores.directory.list_users()
+    assert (user.login, user.name, user.time_zone) == ("anna@example.com", "", "")
+    assert await stores.directory.list_shared_accounts(user.id) == []
+    await stores.store.close()
+    conn = apsw.Connection(str(path))
+    assert conn.pragma("user_version") == schema.SCHEMA_VERSION
+    # It only adds: the program of the first schema still opens the file.
+    assert conn.execute("SELECT value FROM meta WHERE key = 'compat_version'").get == 1

@@ -24,6 +24,7 @@ from tindra.model.mail import (
     SearchDocument,
     ThreadRow,
 )
+from tindra.model.sharing import Move, Share, SharedAccount
 from tindra.model.stored import BlobRow, CommitInfo, ObjectRow, OutboxRow, TimerRow
 
 T = TypeVar("T")
@@ -116,6 +117,19 @@ class StoreReader(Protocol):
     async def list_timers(self, due_ms: int, limit: int) -> list[TimerRow]:
         """Timers due at or before `due_ms`, earliest first."""
 
+    # -- sharing
+    async def list_shares(self, user_id: UserId | None = None) -> list[Share]:
+        """What users, or one, may do in single Mailboxes, in (Mailbox, user) order; with those
+        taken back, which have no rights."""
+
+    async def list_moves(
+        self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int
+    ) -> list[Move]:
+        """Emails (all, or some) that came into or left these Mailboxes after `since`, whose id is
+        one of an Email, in the order of (modseq, doc_id). Known for as long as a Mailbox is shared.
+        Raises: StateTooOld.
+        """
+
 
 class StoreTx(StoreReader, Protocol):
     """A write transaction. Reads see its own writes. Nothing but `core/tx` may hold one."""
@@ -173,6 +187,14 @@ class StoreTx(StoreReader, Protocol):
 
     async def delete_timer(self, kind: str, key: str) -> None:
         """Remove a timer if it is there."""
+
+    async def put_share(self, share: Share) -> None:
+        """Give, change or (with no rights) take back what a user may do in one Mailbox. Other
+        rights change the state of all SHARED_TYPES."""
+
+    async def put_moves(self, moves: Sequence[Move]) -> None:
+        """Remember Emails that came into or left shared Mailboxes in this transaction; one that
+        did both did neither. Changes the state of Thread."""
 
 
 ReadFunction = Callable[[StoreReader], Awaitable[T]]
@@ -239,6 +261,7 @@ class Directory(Protocol):
     async def delete_grant(self, user_id: UserId, account_id: AccountId) -> None: ...
     async def list_grants(self, user_id: UserId) -> list[Grant]: ...
     async def list_grantees(self, account_id: AccountId) -> list[Grant]: ...
+    async def list_shared_accounts(self, user_id: UserId) -> list[SharedAccount]: ...
     async def put_token(self, token: Token) -> None: ...
     async def find_token(self, token_hash: bytes) -> Token | None: ...
     async def list_tokens(self, user_id: UserId) -> list[Token]: ...
@@ -250,7 +273,6 @@ class SecretStore(Protocol):
 
     async def put_secret(self, account_id: AccountId, name: str, secret: str) -> None: ...
     async def open_secret(self, account_id: AccountId, name: str) -> str | None: ...
-    async def delete_secret(self, account_id: AccountId, name: str) -> None: ...
 
 
 class BlobStore(Protocol):

@@ -20,6 +20,11 @@ class User(msgspec.Struct, frozen=True):
     """scrypt with its parameters and salt; empty when only tokens may sign in."""
     home_account_id: AccountId
     created_ms: int
+    name: str = ""
+    """What others read of them, set by themselves, as the two below. Source: RFC 9670 s2"""
+    description: str = ""
+    time_zone: str = ""
+    """A name of the IANA Time Zone Database; empty for not told."""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -43,6 +48,11 @@ class Grant(msgspec.Struct, frozen=True):
     from_ms: int = 0
     until_ms: int | None = None
     """Exclusive; None for no end."""
+
+    def may_read_at(self, now_ms: int) -> bool:
+        """Whether the account is there at all for the user at this moment."""
+        is_in_time = self.from_ms <= now_ms and (self.until_ms is None or now_ms < self.until_ms)
+        return is_in_time and "read" in self.rights
 
 
 class Token(msgspec.Struct, frozen=True):

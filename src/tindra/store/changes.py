@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tindra.base.ids import ModSeq
+from tindra.core.errors import StateTooOld
 from tindra.core.ports import ChangePage, Cursor
+from tindra.model.mail import parse_email_id
 
 DESTROYED: Final = 0
 CREATED: Final = 1
@@ -69,6 +71,16 @@ def fold_changes(events: Iterable[Event], since: Cursor, limit: int, whole: ModS
         is_alive.pop(id, None)
         is_alive[id] = kind != DESTROYED
     return _page(existed, is_alive, Cursor(max(whole, since.modseq)), has_more=False)
+
+
+def find_move_place(since: Cursor) -> tuple[int, int]:
+    """(modseq, doc_id): moves above it come after `since`. Raises: StateTooOld for no Email id."""
+    if since.id is None:
+        return since.modseq, 1 << 53
+    doc_id = parse_email_id(since.id)
+    if doc_id is None:
+        raise StateTooOld(f"no state stands at {since.id!r}")
+    return since.modseq, doc_id
 
 
 def _is_known(created_modseq: int, id: str, since: Cursor) -> bool:

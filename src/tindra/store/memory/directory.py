@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tindra.base.ids import AccountId, UserId
 from tindra.core.errors import Conflict
 from tindra.model.account import Account, Grant, Token, User
+from tindra.model.sharing import SharedAccount, sum_shares
 from tindra.store.memory.rows import AccountState
 
 
@@ -74,6 +75,19 @@ class MemoryDirectory:
     async def list_grantees(self, account_id: AccountId) -> list[Grant]:
         """Who may do what in an account, in user id order."""
         return [grant for key, grant in sorted(self._grants.items()) if key[1] == account_id]
+
+    async def list_shared_accounts(self, user_id: UserId) -> list[SharedAccount]:
+        """Accounts of which a user sees some Mailboxes, in account id order."""
+        found = []
+        for account_id, state in sorted(self._states.items()):
+            shares = [
+                (share.rights, share.is_subscribed)
+                for share in state.shares.values()
+                if share.user_id == user_id and share.rights
+            ]
+            if shares:
+                found.append(sum_shares(account_id, shares))
+        return found
 
     async def put_token(self, token: Token) -> None:
         """Keep a device sign-in or an app password."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from tindra.base.ids import AccountId, ModSeq, ThreadId
+from tindra.base.ids import AccountId, ModSeq, ThreadId, UserId
 from tindra.core.errors import StateTooOld
 from tindra.core.ports import ChangePage, Cursor
 from tindra.model.mail import (
@@ -18,9 +18,17 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.model.sharing import Move, Share
 from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.bounds import REFERENCE_THREADS_MAX
-from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
+from tindra.store.changes import (
+    CHANGED,
+    CREATED,
+    DESTROYED,
+    Event,
+    find_move_place,
+    fold_changes,
+)
 from tindra.store.invariants import Stamp
 from tindra.store.memory.query import QueryRun, Words
 from tindra.store.memory.rows import AccountState
@@ -148,6 +156,30 @@ class MemoryReader:
         """Timers due at or before `due_ms`, earliest first."""
         found = [row for row in self._state.timers.values() if row.due_ms <= due_ms]
         return sorted(found, key=lambda row: (row.due_ms, row.kind, row.key))[:limit]
+
+    # -- sharing ----------------------------------------------------------------------------------
+    async def list_shares(self, user_id: UserId | None = None) -> list[Share]:
+        """What users, or one, may do in single Mailboxes, in (Mailbox, user) order."""
+        return [
+            share
+            for (_, holder), share in sorted(self._state.shares.items())
+            if user_id is None or holder == user_id
+        ]
+
+    async def list_moves(
+        self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int
+    ) -> list[Move]:
+        """Emails that came or went after `since`. Raises: StateTooOld."""
+        if since.modseq < self._state.floor:
+            raise StateTooOld(f"moves are known from {self._state.floor}")
+        place = find_move_place(since)
+        found = [
+            move
+            for key, move in sorted(self._state.moves.items())
+            if key[:2] > place and move.mailbox_id in mailbox_ids
+            if doc_ids is None or move.doc_id in doc_ids
+        ]
+        return found[:limit]
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def load_remote(self, mailbox_id: str, uids: Sequence[int] | None) -> list[RemoteRow]:

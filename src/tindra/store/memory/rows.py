@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 
-from tindra.base.ids import MailboxId, ThreadId
+from tindra.base.ids import MailboxId, ThreadId, UserId
 from tindra.model.mail import EmailContent, EmailRow, MailboxRow, RemoteRow, ThreadRow
+from tindra.model.sharing import Move, Share
 from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.invariants import Stamp
 
@@ -36,6 +37,8 @@ class AccountState:
     outbox: dict[tuple[str, str], OutboxRow] = field(default_factory=dict)
     timers: dict[tuple[str, str], TimerRow] = field(default_factory=dict)
     remote: dict[tuple[str, int], RemoteRow] = field(default_factory=dict)
+    shares: dict[tuple[MailboxId, UserId], Share] = field(default_factory=dict)
+    moves: dict[tuple[int, int, MailboxId], Move] = field(default_factory=dict)
 
     def copy(self) -> AccountState:
         """An independent copy. Cost: O(rows), no row is copied itself."""

@@ -134,6 +134,12 @@ class MemoryStore:
         state.tombstones = [
             s for s in state.tombstones if s.changed_modseq >= last.get(s.type_name, 0)
         ]
+        state.moves = {key: move for key, move in state.moves.items() if key[0] > state.floor}
+        state.shares = {
+            key: share
+            for key, share in state.shares.items()
+            if share.rights or share.changed_modseq > state.floor
+        }
         self.accounts[account_id] = state
 
     async def close(self) -> None:

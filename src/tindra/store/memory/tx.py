@@ -20,6 +20,7 @@ from tindra.model.mail import (
     RemoteRow,
     ThreadRow,
 )
+from tindra.model.sharing import SHARED_TYPES, Move, Share
 from tindra.model.stored import BlobRow, CommitInfo, ObjectRow, OutboxRow, TimerRow
 from tindra.store.invariants import Stamp
 from tindra.store.memory.reader import LoadIndex, MemoryReader
@@ -232,6 +233,25 @@ class MemoryTx(MemoryReader):
     async def delete_timer(self, kind: str, key: str) -> None:
         """Remove a timer if it is there."""
         self._state.timers.pop((kind, key), None)
+
+    # -- sharing ----------------------------------------------------------------------------------
+    async def put_share(self, share: Share) -> None:
+        """Give, change or (with no rights) take back what a user may do in one Mailbox."""
+        key = (share.mailbox_id, share.user_id)
+        old = self._state.shares.get(key)
+        is_same = old is not None and old.rights == share.rights
+        changed = old.changed_modseq if old is not None and is_same else self.modseq
+        self._state.shares[key] = _replace(share, changed_modseq=changed)
+        self._types.update(("Mailbox",) if is_same else SHARED_TYPES)
+
+    async def put_moves(self, moves: Sequence[Move]) -> None:
+        """Remember Emails that came into or left shared Mailboxes in this transaction."""
+        for move in moves:
+            self._types.add("Thread")
+            key = (self.modseq, move.doc_id, move.mailbox_id)
+            old = self._state.moves.pop(key, None)
+            if old is None or old.is_in == move.is_in:
+                self._state.moves[key] = _replace(move, modseq=self.modseq)
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def put_remote(self, rows: Sequence[RemoteRow]) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from tindra.base.ids import AccountId, UserId
 from tindra.core.errors import Conflict
 from tindra.model.account import Account, Grant, Token, User
+from tindra.model.sharing import SharedAccount, sum_shares
 from tindra.store.sqlite.access import StoreAccess
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.erase import erase_account
@@ -23,10 +24,16 @@ T = TypeVar("T")
 
 _USER: Final = (
     "-- directory: users\n"
-    "SELECT user_id, login, password_hash, home_account_id, created_ms FROM user"
+    "SELECT user_id, login, password_hash, home_account_id, created_ms, name, description,"
+    " time_zone FROM user"
 )
 _GRANT: Final = (
     "-- directory: grants\nSELECT user_id, account_id, rights, from_ms, until_ms FROM grant_row"
+)
+_SHARE: Final = (
+    "-- directory: shares of a user, read at sign-in\n"
+    "SELECT account_id, rights, is_subscribed FROM mailbox_share"
+    " WHERE user_id = ? AND rights <> '[]' ORDER BY account_id"
 )
 _DEVICE: Final = (
     "-- directory: tokens\nSELECT hash, user_id, name, kind, created_ms, expires_ms FROM token"
@@ -37,7 +44,7 @@ _ACCOUNT: Final = (
 
 
 class SqliteDirectory:
-    """Users, credentials and grants of an SqliteStore."""
+    """Users, credentials, grants and shares of an SqliteStore."""
 
     def __init__(self, store: StoreAccess) -> None:
         self._store = store
@@ -115,6 +122,14 @@ class SqliteDirectory:
         sql = _GRANT + " WHERE account_id = ? ORDER BY user_id"
         return _make_grants(await self._list(sql, account_id))
 
+    async def list_shared_accounts(self, user_id: UserId) -> list[SharedAccount]:
+        """Accounts of which a user sees some Mailboxes, in account id order."""
+        found: dict[AccountId, list[tuple[frozenset[str], bool]]] = {}
+        for account_id, rights, is_subscribed in await self._list(_SHARE, user_id):
+            share = (frozenset(decode_list(rights)), bool(is_subscribed))
+            found.setdefault(account_id, []).append(share)
+        return [sum_shares(account_id, shares) for account_id, shares in found.items()]
+
     # -- tokens -----------------------------------------------------------------------------------
     async def put_token(self, token: Token) -> None:
         """Keep a device sign-in or an app password."""
@@ -164,9 +179,10 @@ def put_user(conn: StoreConnection, user: User) -> None:
     try:
         conn.execute(
             "-- directory: users\n"
-            "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms)"
-            " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (user_id) DO UPDATE"
-            " SET login = ?2, password_hash = ?3, home_account_id = ?4, created_ms = ?5",
+            "INSERT INTO user (user_id, login, password_hash, home_account_id, created_ms, name,"
+            " description, time_zone) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            " ON CONFLICT (user_id) DO UPDATE SET login = ?2, password_hash = ?3,"
+            " home_account_id = ?4, created_ms = ?5, name = ?6, description = ?7, time_zone = ?8",
             msgspec.structs.astuple(user),
         )
     except apsw.ConstraintError as error:

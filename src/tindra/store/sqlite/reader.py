@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import apsw
 
-from tindra.base.ids import AccountId, BlobId, Id, ModSeq, ThreadId
+from tindra.base.ids import AccountId, BlobId, Id, ModSeq, ThreadId, UserId
 from tindra.base.limits import QUERY_SCAN_ROWS_MAX
 from tindra.core.errors import MethodError, StateTooOld
 from tindra.core.ports import ChangePage, Cursor
@@ -27,14 +27,23 @@ from tindra.model.mail import (
     encode_email_id,
     parse_email_id,
 )
+from tindra.model.sharing import Move, Share
 from tindra.model.stored import BlobRow, ObjectRow, OutboxRow, TimerRow
 from tindra.store.bounds import REFERENCE_THREADS_MAX
-from tindra.store.changes import CHANGED, CREATED, DESTROYED, Event, fold_changes
+from tindra.store.changes import (
+    CHANGED,
+    CREATED,
+    DESTROYED,
+    Event,
+    find_move_place,
+    fold_changes,
+)
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.query import FEW_EMAILS_MAX, Compiled, Sources, compile_query
 from tindra.store.sqlite.rows import (
     EMAIL_COLUMNS,
     THREAD_COLUMNS,
+    decode_list,
     decode_set,
     make_emails,
     make_mailboxes,
@@ -355,6 +364,43 @@ class SqliteReader:
                 (self.account_id, due_ms, limit),
             )
         ]
+
+    # -- sharing ----------------------------------------------------------------------------------
+    async def list_shares(self, user_id: UserId | None = None) -> list[Share]:
+        """What users, or one, may do in single Mailboxes, in (Mailbox, user) order."""
+        sql = (
+            "SELECT mailbox_id, user_id, rights, is_subscribed, changed_modseq FROM mailbox_share"
+            " WHERE account_id = ?"
+        )
+        if user_id is None:
+            rows = self._run(sql + " ORDER BY mailbox_id, user_id", (self.account_id,))
+        else:
+            sql += " AND user_id = ? ORDER BY mailbox_id"
+            rows = self._run(sql, (self.account_id, user_id))
+        return [
+            Share(mailbox_id, user, frozenset(decode_list(rights)), bool(is_subscribed), changed)
+            for mailbox_id, user, rights, is_subscribed, changed in rows
+        ]
+
+    async def list_moves(
+        self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int
+    ) -> list[Move]:
+        """Emails that came or went after `since`. Raises: StateTooOld."""
+        floor = self._run(
+            "SELECT floor_modseq FROM account WHERE account_id = ?", (self.account_id,)
+        ).get
+        if since.modseq < (floor or 0):
+            raise StateTooOld(f"moves are known from {floor}")
+        sql = (
+            "SELECT modseq, doc_id, mailbox_id, thread_id, is_in FROM email_move"
+            " WHERE account_id = ? AND (modseq, doc_id) > (?, ?) AND mailbox_id IN carray(?)"
+        )
+        params = [self.account_id, *find_move_place(since), _texts(mailbox_ids)]
+        if doc_ids is not None:
+            sql += " AND doc_id IN carray(?)"
+            params.append(_numbers(doc_ids))
+        rows = self._run(sql + " ORDER BY modseq, doc_id, mailbox_id LIMIT ?", (*params, limit))
+        return [Move(*row[:4], is_in=bool(row[4])) for row in rows]
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def load_remote(self, mailbox_id: str, uids: Sequence[int] | None) -> list[RemoteRow]:

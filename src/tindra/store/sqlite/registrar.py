@@ -68,6 +68,9 @@ class SqliteRegistrar:
             conn.execute(
                 "-- directory: grants\nDELETE FROM grant_row WHERE user_id = ?", (user_id,)
             )
+            conn.execute(
+                "-- directory: shares\nDELETE FROM mailbox_share WHERE user_id = ?", (user_id,)
+            )
             owned: Any = conn.execute(
                 "-- directory: accounts\nSELECT account_id FROM account WHERE owner_id = ?",
                 (user_id,),

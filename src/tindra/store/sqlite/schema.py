@@ -289,7 +289,41 @@ CREATE INDEX token_by_user ON token (user_id, created_ms);
 CREATE TABLE erasing (account_id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(1, _FIRST),)
+_SHARING: Final = """
+-- What users may do in single Mailboxes (RFC 9670). In the account, so that a change of rights is a
+-- transaction of it; read by user at sign-in. No rights: taken back, kept to remember when.
+CREATE TABLE mailbox_share (
+  account_id TEXT NOT NULL,
+  mailbox_id TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  rights TEXT NOT NULL,        -- JSON array, sorted
+  is_subscribed INTEGER NOT NULL,
+  changed_modseq INTEGER NOT NULL,
+  PRIMARY KEY (account_id, mailbox_id, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX mailbox_share_by_account_user ON mailbox_share (account_id, user_id);
+-- directory: by user across accounts, for sign-in.
+CREATE INDEX mailbox_share_by_user ON mailbox_share (user_id, account_id);
+
+-- Emails that came into or left shared Mailboxes: the change log of who sees only those.
+CREATE TABLE email_move (
+  account_id TEXT NOT NULL,
+  modseq INTEGER NOT NULL,
+  doc_id INTEGER NOT NULL,
+  mailbox_id TEXT NOT NULL,
+  thread_id TEXT NOT NULL,
+  is_in INTEGER NOT NULL,
+  PRIMARY KEY (account_id, modseq, doc_id, mailbox_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX email_move_by_email ON email_move (account_id, doc_id, modseq);
+
+-- What others read of a user: a Principal (RFC 9670 s2). Empty: not told.
+ALTER TABLE user ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE user ADD COLUMN description TEXT NOT NULL DEFAULT '';
+ALTER TABLE user ADD COLUMN time_zone TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(1, _FIRST), Migration(1, _SHARING))
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 """What this program makes of a file that it opens."""
@@ -315,6 +349,8 @@ ACCOUNT_TABLES: Final[dict[str, tuple[str, ...]]] = {
     "dedup": ("key",),
     "secret": ("name",),
     "remote_message": ("mailbox_id", "uid"),
+    "mailbox_share": ("mailbox_id", "user_id"),
+    "email_move": ("modseq", "doc_id", "mailbox_id"),
 }
 """Every account table but `account`, with what follows account_id in its key: erasing walks it."""
 

@@ -270,6 +270,13 @@ class SqliteStore:
                 " AND t.modseq <= (SELECT floor_modseq FROM account WHERE account_id = ?1))",
                 (account_id,),
             )
+            for sql in (
+                "DELETE FROM email_move WHERE account_id = ?1 AND modseq <="
+                " (SELECT floor_modseq FROM account WHERE account_id = ?1)",
+                "DELETE FROM mailbox_share WHERE account_id = ?1 AND rights = '[]'"
+                " AND changed_modseq <= (SELECT floor_modseq FROM account WHERE account_id = ?1)",
+            ):
+                conn.execute(sql, (account_id,))
 
         await self.run_write(run)
 

@@ -23,6 +23,7 @@ from tindra.model.mail import (
     ThreadRow,
     parse_email_id,
 )
+from tindra.model.sharing import SHARED_TYPES, Move, Share
 from tindra.model.stored import BlobRow, CommitInfo, OutboxRow, TimerRow
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.reader import SqliteReader
@@ -428,6 +429,43 @@ class SqliteTx(SqliteReader):
             "DELETE FROM timer WHERE account_id = ? AND kind = ? AND key = ?",
             (self.account_id, kind, key),
         )
+
+    # -- sharing ----------------------------------------------------------------------------------
+    async def put_share(self, share: Share) -> None:
+        """Give, change or (with no rights) take back what a user may do in one Mailbox."""
+        rights = encode_list(sorted(share.rights))
+        key = (self.account_id, share.mailbox_id, share.user_id)
+        kept = self._run(
+            "UPDATE mailbox_share SET is_subscribed = ?5 WHERE account_id = ?1"
+            " AND mailbox_id = ?2 AND user_id = ?3 AND rights = ?4 RETURNING 1",
+            (*key, rights, int(share.is_subscribed)),
+        ).get
+        self._types.update(("Mailbox",) if kept else SHARED_TYPES)
+        if not kept:
+            self._run(
+                "INSERT OR REPLACE INTO mailbox_share (account_id, mailbox_id, user_id, rights,"
+                " is_subscribed, changed_modseq) VALUES (?, ?, ?, ?, ?, ?)",
+                (*key, rights, int(share.is_subscribed), self.modseq),
+            )
+
+    async def put_moves(self, moves: Sequence[Move]) -> None:
+        """Remember Emails that came into or left shared Mailboxes in this transaction."""
+        if moves:
+            self._types.add("Thread")
+        for move in moves:
+            key = (self.account_id, self.modseq, move.doc_id, move.mailbox_id)
+            undone = self._run(
+                "DELETE FROM email_move WHERE account_id = ? AND modseq = ? AND doc_id = ?"
+                " AND mailbox_id = ? AND is_in <> ? RETURNING 1",
+                (*key, int(move.is_in)),
+            ).get
+            if not undone:
+                self._run(
+                    "INSERT OR IGNORE INTO email_move"
+                    " (account_id, modseq, doc_id, mailbox_id, thread_id, is_in)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (*key, move.thread_id, int(move.is_in)),
+                )
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def put_remote(self, rows: Sequence[RemoteRow]) -> None:
