@@ -79,6 +79,14 @@ def test_a_foreign_and_an_unknown_account_get_the_same_answer() -> None:
     assert foreign.body == go(world, "POST", "/jmap/upload/unknown", b"x").body
 
 
+def test_an_upload_with_a_content_coding_is_refused() -> None:
+    world = World()
+    answer = go(world, "POST", f"/jmap/upload/{MAIL}", b"x", content_encoding="gzip")
+    assert answer.status == 415
+    plain = go(world, "POST", f"/jmap/upload/{MAIL}", b"x", content_encoding="identity")
+    assert plain.status == 201
+
+
 def test_a_too_large_upload_is_a_413_that_names_the_limit() -> None:
     answer = go(
         World(), "POST", f"/jmap/upload/{MAIL}", b"x",
@@ -257,6 +265,19 @@ def test_a_blob_the_client_has_is_a_304(form: str) -> None:
     assert (answer.status, answer.body) == (304, b"")
     assert answer.header("etag") == f'"{blob}"'
     assert get(world, blob, if_none_match='"other"').status == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [('"{}"', 200), ('"a", "{}"', 200), ("*", 200), ('"a"', 412), ('W/"{}"', 412), ("", 200)],
+)
+def test_a_download_of_another_blob_than_was_meant_fails(form: str, status: int) -> None:
+    world = World()
+    blob = world.add_blob(MAIL, TEXT)
+    answer = get(world, blob, if_match=form.format(blob))
+    assert answer.status == status
+    is_kept = "immutable" in answer.header("cache-control")
+    assert is_kept is (status == 200), "a refusal must not be cached"
 
 
 def test_a_large_blob_comes_whole_in_pieces() -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from tindra.core.datatype import Feature
+from tindra.features.blob import BLOB_FEATURE
 from tindra.features.change_log import CHANGE_LOG_FEATURE
 from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 
-ALL: tuple[Feature, ...] = (MAIL_FEATURE, CONNECT_FEATURE, VIEW_FEATURE, CHANGE_LOG_FEATURE)
+ALL: tuple[Feature, ...] = (
+    MAIL_FEATURE,
+    CONNECT_FEATURE,
+    VIEW_FEATURE,
+    CHANGE_LOG_FEATURE,
+    BLOB_FEATURE,
+)

@@ -43,7 +43,7 @@ class DownloadRoute:
     async def get(self, exchange: Exchange) -> Response | None:
         """A whole or part blob, or a range of it. Source: RFC 8620 s6.2
 
-        Raises: HttpError 404, 416, 429; StoreError.
+        Raises: HttpError 404, 412, 416, 429; StoreError.
         Cost: two reads; memory for one piece, or for all of a body part that must be decoded.
         """
         account_id, blob_id, name = _split_path(exchange)
@@ -54,6 +54,8 @@ class DownloadRoute:
             raise _not_found()
         etag = f'"{blob_id}"'
         caching = [(b"etag", etag.encode()), *_CACHING]
+        if _is_unmatched(exchange.header(b"if-match"), etag):
+            raise HttpError(412, "If-Match names another blob", headers=caching[:1])
         if _names_etag(exchange.header(b"if-none-match"), etag):
             return Response(304, caching)
         media_type = parse_media_type(exchange.parse_query().get("type", ""))
@@ -161,6 +163,12 @@ def _names_etag(condition: str, etag: str) -> bool:
     """Whether If-None-Match names this entity. Source: RFC 9110 s13.1.2"""
     tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
     return "*" in tags or etag in tags
+
+
+def _is_unmatched(condition: str, etag: str) -> bool:
+    """Whether If-Match is given and names other entities only. Source: RFC 9110 s13.1.1"""
+    tags = {tag.strip() for tag in condition.split(",")}
+    return bool(condition.strip()) and tags.isdisjoint({"*", etag})
 
 
 def _not_found() -> HttpError:

@@ -27,9 +27,12 @@ class UploadRoute:
     async def post(self, exchange: Exchange) -> Response:
         """Store the body as a blob. Source: RFC 8620 s6.1
 
-        Raises: HttpError 403, 404, 413, 429; StoreError.
+        Raises: HttpError 403, 404, 413, 415, 429; StoreError.
         """
         access = _check_may_upload(exchange)
+        if exchange.header(b"content-encoding").strip().lower() not in ("", "identity"):
+            # Stored as it is, it would come down again as something else than was meant.
+            raise HttpError(415, "an upload may have no content coding: send the octets themselves")
         user_id = exchange.signed_in.caller.user.id
         await self._gate.take(user_id)
         try:

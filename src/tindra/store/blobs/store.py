@@ -67,13 +67,14 @@ class Blobs:
         Large ones are durable on return; small ones travel inside the row. For writers of many
         messages, which so need no commit for each blob.
         """
-        blob_id = make_blob_id(data)
-        row = BlobRow(blob_id, len(data), data, self._clock.now_ms())
         if len(data) <= BLOB_INLINE_BYTES_MAX:
-            return row
+            return BlobRow(make_blob_id(data), len(data), data, self._clock.now_ms())
+        # The hash of the largest blob takes some 60 ms, which nobody else shall wait for.
+        blob_id = await asyncio.to_thread(make_blob_id, data)
+        row = BlobRow(blob_id, len(data), None, self._clock.now_ms())
         if await self._load_row(account_id, blob_id) is None:
             await self._put_object(_path(account_id, blob_id), data)
-        return row._replace(data=None)
+        return row
 
     async def get(
         self, account_id: AccountId, blob_id: str, start: int = 0, end: int | None = None
