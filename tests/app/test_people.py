@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.connection_fixture import add_connection
 from tindra.app.accounts import run_account_remove
 from tindra.app.config import Settings, SettingsError
 from tindra.app.erasing import run_erasings
@@ -18,7 +19,7 @@ from tindra.app.wiring import Installation, open_installation
 from tindra.base.ids import AccountId
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX
 from tindra.core.errors import Conflict, StoreError, Unavailable
-from tindra.features.connect import Endpoint, add_connection, load_connections, make_secret_name
+from tindra.features.connect import Endpoint, load_connections, make_secret_name
 from tindra.model.account import ALL_RIGHTS, Grant, User
 from tindra.store.blobs.store import Blobs
 from tindra.store.sqlite.writer import Writer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,11 +15,12 @@ from obstore.store import LocalStore
 from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId, UserId
 from tindra.core.ports import BlobStore, Directory, SearchIndex, SecretStore, StoreTx
 from tindra.model.account import Account
-from tindra.model.counting import count_thread, subtract_counts
+from tindra.model.counting import count_thread
 from tindra.model.mail import (
     EmailContent,
     EmailQuery,
     EmailRow,
+    MailboxCounts,
     MailboxRow,
     ThreadRow,
     make_doc_id,
@@ -214,7 +215,19 @@ async def rewrite(
         latest_ms = emails[-1].received_ms if emails else 0
         row = ThreadRow(id, tuple(email.id for email in emails), "subject", (), latest_ms)
         await tx.put_threads([row])
-        await tx.add_mailbox_counts(subtract_counts(count_thread(emails, TRASH), before[id]))
+        await tx.add_mailbox_counts(_subtract(count_thread(emails, TRASH), before[id]))
+
+
+def _subtract(
+    after: Mapping[MailboxId, MailboxCounts], before: Mapping[MailboxId, MailboxCounts]
+) -> dict[MailboxId, MailboxCounts]:
+    """What to add to the counters when a Thread goes from `before` to `after`."""
+    found: dict[MailboxId, MailboxCounts] = {}
+    for id in {**after, **before}:
+        new, old = after.get(id, MailboxCounts()), before.get(id, MailboxCounts())
+        pairs = zip(msgspec.structs.astuple(new), msgspec.structs.astuple(old), strict=True)
+        found[id] = MailboxCounts(*(a - b for a, b in pairs))
+    return found
 
 
 async def deliver(tx: StoreTx, drafts: Sequence[Draft]) -> list[EmailRow]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.stores import ARCHIVE, INBOX, TRASH, Draft, make_email
 from tindra.base.ids import MailboxId
-from tindra.model.counting import count_thread, subtract_counts
+from tindra.model.counting import count_thread
 from tindra.model.mail import MailboxCounts
 
 
@@ -52,12 +52,3 @@ def test_an_unread_email_in_trash_and_elsewhere_counts_in_both() -> None:
 def test_without_a_trash_mailbox_all_count_alike() -> None:
     counts = _count(Draft(1, keywords=("$seen",)), Draft(2, mailbox_ids=(TRASH,)), has_trash=False)
     assert counts[INBOX].unread_threads == 1
-
-
-def test_the_difference_names_only_what_changed() -> None:
-    before = _count(Draft(1), Draft(2, mailbox_ids=(ARCHIVE,)))
-    after = _count(Draft(1, keywords=("$seen",)), Draft(2, mailbox_ids=(ARCHIVE,)))
-    assert subtract_counts(after, before) == {INBOX: MailboxCounts(0, -1, 0, 0)}
-    assert subtract_counts({}, {INBOX: MailboxCounts(1, 1, 1, 1)}) == {
-        INBOX: MailboxCounts(-1, -1, -1, -1)
-    }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.world as world_module
+from tests.connection_fixture import add_connection
 from tests.virtual_clock import SeededRandom
 from tests.world import Backend, Device, World, add_user, make_services
 from tindra.app.demo.faults import Faults
@@ -23,7 +24,7 @@ from tindra.app.system import SystemClock
 from tindra.app.wiring import make_registry
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
-from tindra.features.connect import Endpoint, add_connection, load_connections
+from tindra.features.connect import Endpoint, load_connections
 from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailQuery, EmailRow, MailboxRow
 from tindra.model.stored import CommitInfo

@@ -9,13 +9,13 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from tests.connection_fixture import add_connection
 from tests.sync.conftest import Open
 from tests.sync.harness import FAST, STOP_S_MAX, Harness, make_mail
 from tindra.app.demo.faults import Faults
 from tindra.base import limits
 from tindra.core.errors import Conflict
 from tindra.features.connect import (
-    add_connection,
     load_connections,
     start_connection,
     stop_connection,

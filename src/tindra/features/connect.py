@@ -71,35 +71,6 @@ def make_secret_name(connection_id: str, service: Literal["imap", "smtp"]) -> st
     return f"connection:{connection_id}:{service}"
 
 
-async def add_connection(
-    services: Services,
-    account_id: AccountId,
-    address: str,
-    imap: tuple[Endpoint, str],
-    smtp: tuple[Endpoint, str] | None,
-) -> str:
-    """Connect an account to a provider: seal the passwords, then make the Connection.
-
-    Args:
-        imap: where to read, and the password. smtp: where to send; None for not at all.
-    Returns: the Connection's id. A crash between the two leaves a sealed secret that nothing names.
-    Raises: Conflict when the account has a Connection already.
-    """
-    id = make_connection_id(services)
-    smtp_endpoint = None if smtp is None else smtp[0]
-
-    async def check(reader: StoreReader) -> None:
-        _check_alone(await reader.load_objects("Connection", None), account_id)
-
-    async def write(tx: Tx) -> None:
-        await apply_connection(tx, id, address, imap[0], smtp_endpoint)
-
-    await services.store.read(account_id, check)
-    await _put_secrets(services, account_id, id, imap[1], None if smtp is None else smtp[1])
-    await transact(services, account_id, "connection-add", write, origin="system")
-    return id
-
-
 def make_connection_id(services: Services) -> str:
     """The id of a Connection to be: its secrets are sealed under it before it is made."""
     return new_id("c", services.clock.now_ms(), services.random)

@@ -7,12 +7,10 @@ right: an unread Email in Archive makes its Thread unread in Inbox too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tindra.base.ids import MailboxId
 from tindra.model.mail import EmailRow, MailboxCounts
-
-_NOTHING = MailboxCounts()
 
 
 def count_thread(
@@ -53,20 +51,3 @@ def count_thread(
 def is_email_unread(email: EmailRow) -> bool:
     """Whether it has neither $seen nor $draft. Source: RFC 8621 s2"""
     return "$seen" not in email.keywords and "$draft" not in email.keywords
-
-
-def subtract_counts(
-    after: Mapping[MailboxId, MailboxCounts], before: Mapping[MailboxId, MailboxCounts]
-) -> dict[MailboxId, MailboxCounts]:
-    """What to add to the counters when a Thread goes from `before` to `after`; no zero entries."""
-    found: dict[MailboxId, MailboxCounts] = {}
-    for id in {**after, **before}:
-        new, old = after.get(id, _NOTHING), before.get(id, _NOTHING)
-        if new != old:
-            found[id] = MailboxCounts(
-                new.total_emails - old.total_emails,
-                new.unread_emails - old.unread_emails,
-                new.total_threads - old.total_threads,
-                new.unread_threads - old.unread_threads,
-            )
-    return found

@@ -41,8 +41,6 @@ class SecretRows(Protocol):
 
     async def put_sealed(self, account_id: AccountId, name: str, sealed: bytes) -> None: ...
 
-    async def delete_sealed(self, account_id: AccountId, name: str) -> None: ...
-
 
 class SealedSecrets(NamedTuple):
     """The first rows of an account's secrets."""
@@ -111,10 +109,6 @@ class Vault:
         if sealed is None or key is None:
             return None
         return _open(key, sealed, _place(account_id, name)).decode()
-
-    async def delete_secret(self, account_id: AccountId, name: str) -> None:
-        """Forget a secret."""
-        await self._rows.delete_sealed(account_id, name)
 
     async def _load_key(self, account_id: AccountId) -> AESGCM | None:
         sealed = await self._rows.load_data_key(account_id)

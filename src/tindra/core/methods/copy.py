@@ -120,26 +120,7 @@ async def run_copy(
     found_state = encode_state(Cursor(originals.state))
     if source_state not in (None, found_state):
         raise MethodError("stateMismatch", f"the state copied from is {found_state}")
-    answer = await _write(context, datatype, request, originals, target_state)
-    responses = [(f"{datatype.name}/copy", answer)]
-    if has_destroy and answer["created"]:
-        done = dict.fromkeys(request.originals[key] for key in answer["created"])
-        destroy = {"accountId": request.from_account_id, "destroy": list(done)}
-        responses.append((f"{datatype.name}/set", destroy | {"ifInState": destroy_state}))
-    return responses
-
-
-async def _write(
-    context: CallContext,
-    datatype: Datatype,
-    request: CopyRequest,
-    originals: Originals,
-    if_in_state: str | None,
-) -> dict[str, Any]:
-    """The second phase: all copies in one transaction, each failing alone."""
     access = context.caller.accounts[request.account_id]
-    copier = datatype.writer
-    assert isinstance(copier, Copier)
 
     async def write(tx: Tx) -> dict[str, Any]:
         run = SetContext(tx, context, access, {}, {})
@@ -163,8 +144,13 @@ async def _write(
 
     name = f"{datatype.name}/copy"
     answer, states = await transact_in_state(
-        context.services, request.account_id, name, if_in_state, write
+        context.services, request.account_id, name, target_state, write
     )
     for key, made in (answer["created"] or {}).items():
         context.created_ids[key] = made["id"]
-    return answer | states
+    responses = [(f"{datatype.name}/copy", answer | states)]
+    if has_destroy and answer["created"]:
+        done = dict.fromkeys(request.originals[key] for key in answer["created"])
+        destroy = {"accountId": request.from_account_id, "destroy": list(done)}
+        responses.append((f"{datatype.name}/set", destroy | {"ifInState": destroy_state}))
+    return responses

@@ -38,10 +38,6 @@ class MemorySecretRows:
         """Create or replace one sealed secret."""
         self._sealed[account_id, name] = sealed
 
-    async def delete_sealed(self, account_id: AccountId, name: str) -> None:
-        """Forget one sealed secret."""
-        self._sealed.pop((account_id, name), None)
-
     def erase_account(self, account_id: AccountId) -> None:
         """Forget everything of an account."""
         self._keys.pop(account_id, None)

@@ -76,11 +76,3 @@ class SqliteSecretRows:
             )
 
         await self._store.run_write(run)
-
-    async def delete_sealed(self, account_id: AccountId, name: str) -> None:
-        """Forget one sealed secret."""
-
-        def run(conn: StoreConnection) -> None:
-            conn.execute("DELETE FROM secret WHERE account_id = ? AND name = ?", (account_id, name))
-
-        await self._store.run_write(run)

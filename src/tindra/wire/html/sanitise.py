@@ -27,9 +27,6 @@ from tindra.wire.html.tokens import (
     without_surrogates,
 )
 
-POLICY_VERSION = 2
-"""Part of the key of whatever caches a result; raise it with every change of the rules below."""
-
 _ROUNDS_MAX = 4
 """Cleanings until the result must have settled; real mail settles at once."""
 _TEXT_CHARS_MAX = 1024 * 1024

@@ -58,7 +58,6 @@ _BASE64_LINE = 76
 
 _BOUNDARY = re.compile(r"[A-Za-z0-9'()+_,./:=?-]{1,70}")
 _NOT_PLAIN = re.compile(rb"[^\t\r\n\x20-\x7e]")
-_SEVEN_BIT = ("7bit", "8bit")
 
 
 class BodyPart(msgspec.Struct):
