@@ -235,6 +235,38 @@ class Method:
     handler: Handler
 
 
+class PropertyWriter(Protocol):
+    """How a device sets a property that one feature adds to the type of another."""
+
+    async def plan(self, tx: Tx, call: CallContext, change: PropertyChange) -> PropertyPlan:
+        """Check everything, after all else of the object was. Raises: SetError."""
+
+    async def apply(self, tx: Tx, id: str, stored: Any) -> None:
+        """Write the property of one object; its own row may be written before or after."""
+
+
+class PropertyChange(NamedTuple):
+    """What a device asks of one such property."""
+
+    before: Any
+    """The object as stored; None: it is being made."""
+    mailbox_ids: tuple[str, ...]
+    """Of an Email, as the rest of the call makes them."""
+    patch: dict[str, Any]
+    """Paths that begin with the name of the property -> values. RFC 8620 s5.3"""
+
+
+class PropertyPlan(NamedTuple):
+    """What becomes of one such property."""
+
+    mailbox_ids: tuple[str, ...]
+    """As the property wants them."""
+    value: Any
+    """As /get will tell it."""
+    stored: Any
+    """For `apply`."""
+
+
 @dataclass(frozen=True)
 class PropertyExtension:
     """A property that one feature adds to the type of another, computed when asked for."""
@@ -244,6 +276,8 @@ class PropertyExtension:
     capability: str
     load: Callable[[CallContext, AccountId, list[str]], Awaitable[dict[str, Any]]]
     """id -> value, for the ids that exist."""
+    writer: PropertyWriter | None = None
+    """None: devices cannot set it. So far only Email asks."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ product may hold a StoreTx.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -112,9 +112,15 @@ class Tx:
         await self.store.insert_emails(rows)
         self._changes.extend(Change("Email", row.id, None, row) for row, _ in rows)
 
-    async def update_emails(self, rows: Sequence[tuple[EmailRow, EmailRow]]) -> None:
-        """Change mailbox_ids and keywords of Emails; equal rows write nothing."""
-        changed = [(before, after) for before, after in rows if before != after]
+    async def update_emails(
+        self, rows: Sequence[tuple[EmailRow, EmailRow]], touched: Collection[str] = ()
+    ) -> None:
+        """Change mailbox_ids and keywords of Emails; equal rows write nothing.
+
+        Args:
+            touched: ids of Emails that changed in what is kept elsewhere: devices are told.
+        """
+        changed = [(b, a) for b, a in rows if b != a or a.id in touched]
         if changed:
             await self.store.update_emails(changed)
             self._changes.extend(Change("Email", a.id, b, a) for b, a in changed)

@@ -18,7 +18,9 @@ from tindra.core.tx import Change, Tx
 
 TIMER: Final = "trim-changes"
 DAY_MS: Final = 24 * 3600 * 1000
-_TYPES = ("Email", "Mailbox", "Thread", "Identity", "EmailSubmission", "Connection")
+_TYPES = (
+    "Email", "Mailbox", "Thread", "Identity", "EmailSubmission", "Connection", "SnoozedEmail",
+)  # fmt: skip
 
 
 async def note_destroyed(tx: Tx, changes: list[Change]) -> None:

@@ -21,6 +21,12 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact_in_state
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
 from tindra.features.mail.keywords import check_mailbox_ids
+from tindra.features.mail.writing.extended import (
+    Extended,
+    Planned,
+    plan_extended,
+    split_extended,
+)
 from tindra.features.mail.writing.placing import (
     check_metadata,
     make_created,
@@ -44,6 +50,8 @@ class _Candidate(NamedTuple):
     received_ms: int
     blob: BlobRow | None
     """A blob that it comes with; None: it is here already."""
+    asked: list[Extended]
+    """Properties of other features."""
 
 
 class _Placed(NamedTuple):
@@ -92,6 +100,7 @@ async def _load_candidate(
     context: CallContext, account_id: AccountId, obj: dict[str, Any]
 ) -> _Candidate:
     """Raises: SetError invalidProperties, invalidEmail, tooLarge, tooManyKeywords."""
+    obj, asked = split_extended(context, obj)
     unknown = sorted(obj.keys() - _PROPERTIES)
     if unknown:
         raise SetError("invalidProperties", "an EmailImport has no such properties", unknown)
@@ -126,7 +135,8 @@ async def _load_candidate(
         received_ms = arrival.passed_ms
     if received_ms is None:
         received_ms = services.clock.now_ms()
-    return _Candidate(arrival, obj["mailboxIds"], metadata.keywords or (), received_ms, blob)
+    keywords = metadata.keywords or ()
+    return _Candidate(arrival, obj["mailboxIds"], keywords, received_ms, blob, asked)
 
 
 async def _place(
@@ -138,6 +148,7 @@ async def _place(
     blob_ids = [c.arrival.blob_id for c in candidates.values() if not isinstance(c, SetError)]
     here = await tx.store.find_emails_by_blob(blob_ids)
     fresh: dict[str, NewEmail] = {}
+    plans: dict[str, Planned] = {}
     first: dict[str, str] = {}
     for key, candidate in candidates.items():
         try:
@@ -147,6 +158,7 @@ async def _place(
             blob_id = candidate.arrival.blob_id
             if blob_id in here:
                 raise refuse_twin(encode_email_id(here[blob_id]))
+            plans[key] = await plan_extended(tx, context, candidate.asked, None, mailbox_ids)
         except SetError as error:
             placed.refused[key] = error
             continue
@@ -154,10 +166,12 @@ async def _place(
             if candidate.blob is not None:
                 await tx.put_blob(candidate.blob)
             fresh[key] = NewEmail(
-                candidate.arrival, mailbox_ids, candidate.keywords, candidate.received_ms
+                candidate.arrival, plans[key].mailbox_ids, candidate.keywords, candidate.received_ms
             )
     rows = await apply_arrivals(tx, list(fresh.values()))
     placed.rows.update(zip(fresh, rows, strict=True))
+    for key, row in placed.rows.items():
+        await plans[key].apply(tx, row.id)
     for key, candidate in candidates.items():
         # A message that stands twice in the call: the second one finds its twin.
         if key not in placed.rows and key not in placed.refused:

@@ -20,7 +20,7 @@ from tindra.core.objects import fold_filter
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.services import Services
 from tindra.features.mail.indexing import run_index_catch_up
-from tindra.features.mail.keywords import is_keyword
+from tindra.model.keyword import is_keyword
 from tindra.model.mail import (
     EmailCondition,
     EmailFilter,

@@ -18,8 +18,9 @@ from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.features.mail.email_copy import copy_email, load_originals
 from tindra.features.mail.ingest import META_PROPERTIES
-from tindra.features.mail.keywords import check_keywords, check_mailbox_ids, is_keyword
+from tindra.features.mail.keywords import check_keywords, check_mailbox_ids
 from tindra.features.mail.writing.compose import compose_message, plan_message
+from tindra.features.mail.writing.extended import plan_extended, split_extended
 from tindra.features.mail.writing.placing import (
     Metadata,
     Staged,
@@ -29,6 +30,7 @@ from tindra.features.mail.writing.placing import (
     place_message,
     stage_message,
 )
+from tindra.model.keyword import is_keyword
 from tindra.model.mail import EmailRow, MailboxRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date
 from tindra.wire.jmap.pointer import PointerError, parse_pointer
@@ -50,10 +52,17 @@ class _Run:
         self.drafts = drafts
         self.updates: dict[int, tuple[EmailRow, EmailRow]] = {}
         self.destroys: dict[int, EmailRow] = {}
+        self.touched: set[str] = set()
+        """Emails of which something changes that their rows do not hold."""
         self._mailboxes: Mapping[str, MailboxRow] | None = None
 
+    def touch(self, id: str) -> None:
+        """Note that a feature wrote a property of its own, and maybe a Mailbox."""
+        self.touched.add(id)
+        self._mailboxes = None
+
     async def load_mailboxes(self, context: SetContext) -> Mapping[str, MailboxRow]:
-        """All Mailboxes, read once: Email/set makes none."""
+        """All Mailboxes, read once: Email/set itself makes none."""
         if self._mailboxes is None:
             self._mailboxes = {row.id: row for row in await context.tx.store.load_mailboxes()}
         return self._mailboxes
@@ -94,6 +103,8 @@ class EmailWriter:
         mailboxes = await run.load_mailboxes(context)
         mailbox_ids = check_mailbox_ids(obj["mailboxIds"], mailboxes, context.resolve)
         await check_no_twin(context.tx, draft.staged.blob.id)
+        _, asked = split_extended(context.call, obj)
+        planned = await plan_extended(context.tx, context.call, asked, None, mailbox_ids)
         keywords, received_ms = draft.metadata
         told = dict(draft.told)
         if keywords is None:
@@ -103,8 +114,9 @@ class EmailWriter:
             received_ms = context.tx.clock.now_ms()
             told["receivedAt"] = encode_utc_date(received_ms)
         placed = Metadata(keywords, received_ms)
-        row = await place_message(context, draft.staged, mailbox_ids, placed)
-        return make_created(row) | told
+        row = await place_message(context, draft.staged, planned.mailbox_ids, placed)
+        await planned.apply(context.tx, row.id)
+        return make_created(row) | told | planned.told
 
     async def update(
         self, context: SetContext, id: str, before: EmailRow, patch: dict[str, Any]
@@ -116,6 +128,7 @@ class EmailWriter:
         run: _Run = context.prepared["run"]
         earlier = run.updates.get(before.doc_id)
         base = before if earlier is None else earlier[1]
+        patch, asked = split_extended(context.call, patch)
         split = _split_patch(patch)
         if split.others:
             await _check_unchanged(context, base, split.others)
@@ -125,12 +138,19 @@ class EmailWriter:
         if split.is_about("mailboxIds"):
             mailboxes = await run.load_mailboxes(context)
             changes["mailbox_ids"] = _patch_mailboxes(context, base.mailbox_ids, split, mailboxes)
+        told: dict[str, Any] = {}
+        if asked:
+            mailbox_ids = changes.get("mailbox_ids", base.mailbox_ids)
+            planned = await plan_extended(context.tx, context.call, asked, base, mailbox_ids)
+            await planned.apply(context.tx, id)
+            run.touch(id)
+            changes["mailbox_ids"], told = planned.mailbox_ids, planned.told
         if changes:
             run.updates[before.doc_id] = (
                 before if earlier is None else earlier[0],
                 msgspec.structs.replace(base, **changes),
             )
-        return None
+        return told or None
 
     async def destroy(self, context: SetContext, id: str, before: EmailRow) -> None:
         """Plan the end of one Email; `finish` writes it."""
@@ -143,7 +163,7 @@ class EmailWriter:
         """Write what was gathered, in one batch each."""
         run: _Run = context.prepared["run"]
         if run.updates:
-            await context.tx.update_emails(list(run.updates.values()))
+            await context.tx.update_emails(list(run.updates.values()), run.touched)
         if run.destroys:
             await context.tx.delete_emails(list(run.destroys.values()))
         return []
@@ -165,19 +185,19 @@ async def _write_draft(call: CallContext, account_id: AccountId, obj: dict[str, 
     try:
         metadata = check_metadata(obj)
     except SetError as error:
-        _add_body_problems(error, obj)
+        _add_body_problems(error, call, obj)
         raise
-    resolved = _resolve_blobs(call, obj)
+    resolved = _resolve_blobs(call, split_extended(call, obj)[0])
     raw, told = await compose_message(call.services, account_id, resolved)
     staged = await stage_message(call.services, account_id, raw)
     return Draft(staged, metadata, told | {"hasAttachment": staged.arrival.has_attachment})
 
 
-def _add_body_problems(error: SetError, obj: dict[str, Any]) -> None:
+def _add_body_problems(error: SetError, call: CallContext, obj: dict[str, Any]) -> None:
     """A refusal names all that is wrong, so the rest is looked at too."""
     if error.kind == "invalidProperties":
         try:
-            plan_message(obj)
+            plan_message(split_extended(call, obj)[0])
         except SetError as other:
             error.properties += other.properties
 

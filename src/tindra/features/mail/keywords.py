@@ -8,18 +8,8 @@ from typing import Any
 from tindra.base import limits
 from tindra.base.ids import MailboxId
 from tindra.core.errors import SetError
+from tindra.model.keyword import is_keyword
 from tindra.model.mail import MailboxRow
-
-_FORBIDDEN = frozenset('()]{%*"\\')
-
-
-def is_keyword(text: str) -> bool:
-    """Whether `text` may be a keyword. Source: RFC 8621 s4.1.1"""
-    return (
-        0 < len(text) <= limits.KEYWORD_CHARS_MAX
-        and all("!" <= c <= "~" for c in text)
-        and not _FORBIDDEN.intersection(text)
-    )
 
 
 def check_keywords(value: Any) -> tuple[str, ...]:
