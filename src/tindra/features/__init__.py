@@ -8,8 +8,6 @@ from tindra.features.change_log import CHANGE_LOG_FEATURE
 from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
-from tindra.features.quota import QUOTA_FEATURE
-from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
 from tindra.features.snooze import SNOOZE_FEATURE
 
 ALL: tuple[Feature, ...] = (
@@ -19,6 +17,4 @@ ALL: tuple[Feature, ...] = (
     SNOOZE_FEATURE,
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
-    QUOTA_FEATURE,
-    PUSH_SUBSCRIPTION_FEATURE,
 )
