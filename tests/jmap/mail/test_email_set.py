@@ -680,9 +680,9 @@ async def test_fifty_marks_are_one_batch(world: World, monkeypatch: pytest.Monke
 
     whole = Tx.update_emails
 
-    async def count(self: Tx, rows: Any) -> None:
+    async def count(self: Tx, rows: Any, touched: Any = ()) -> None:
         batches.append(len(rows))
-        await whole(self, rows)
+        await whole(self, rows, touched)
 
     monkeypatch.setattr(Tx, "update_emails", count)
     made = await world.call("Email/set", update={id: {"keywords/$seen": True} for id in ids})
