@@ -16,7 +16,7 @@ from tests.server.world import BASIC, MAIL, World
 from tindra.core.errors import Unavailable
 from tindra.server.http.exchange import Exchange
 from tindra.server.http.origin import find_client_address
-from tindra.server.metrics import METRICS
+from tindra.server.metrics import METRICS, Reading
 from tindra.server.options import ServerOptions
 
 API_PATHS = [
@@ -151,7 +151,13 @@ def test_a_server_that_can_take_nothing_new_is_not_ready_and_says_why_until_it_c
 
 
 def test_metrics_count_requests_and_calls_and_show_only_declared_names() -> None:
-    world = World()
+    behind = ("mirrors", "outbox", "timers", "index", "disk", "transaction")
+    read = [metric for metric in METRICS if metric.name.split("_")[1].startswith(behind)]
+
+    async def load_readings() -> list[Reading]:
+        return [Reading(metric.name, ("some",) * len(metric.labels), 7) for metric in read]
+
+    world = World(load_readings=load_readings)
 
     async def run() -> Answer:
         body = {"using": [], "methodCalls": [["Core/echo", {}, ""], ["No/such", {}, ""]]}
@@ -170,12 +176,28 @@ def test_metrics_count_requests_and_calls_and_show_only_declared_names() -> None
         'tindra_jmap_calls_total{method="other"} 1.0',
         "tindra_commits_total 1.0",
         'tindra_sign_ins_total{result="ok"} 1.0',
+        "tindra_store_up 1.0",
+        'tindra_mirrors{phase="some"} 7.0',
+        'tindra_transactions_total{name="some"} 7.0',
+        "tindra_index_waiting_emails 7.0",
     ]:
         assert line + "\n" in text
     shown = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     declared = {metric.name: metric.type for metric in METRICS}
     assert shown.items() <= declared.items()
     assert {name for name in declared if name.startswith("tindra_")} <= shown.keys()
+
+
+def test_metrics_are_shown_while_the_store_does_not_answer() -> None:
+    async def load_readings() -> list[Reading]:
+        raise Unavailable("the disk is gone")
+
+    answer = go(World(load_readings=load_readings), "GET", "/metrics")
+    assert answer.status == 200
+    text = answer.body.decode()
+    assert "tindra_store_up 0.0\n" in text
+    assert "tindra_mirrors" not in text
+    assert "tindra_commits_total" in text
 
 
 def test_metrics_are_for_this_machine_or_for_the_bearer_of_their_token() -> None:
@@ -222,13 +244,9 @@ def test_an_address_is_counted_as_one_whatever_the_proxy_adds(text: str, expecte
     assert find_client_address(exchange, ServerOptions()) == "127.0.0.1"
 
 
-def test_a_websocket_is_refused_and_a_lifespan_is_answered() -> None:
+def test_a_lifespan_is_answered() -> None:
     async def run() -> None:
         world = World()
-        socket = Line({"type": "websocket"})
-        socket.incoming.put_nowait({"type": "websocket.connect"})
-        await world.app(socket.scope, socket.receive, socket.send)
-        assert (await socket.next())["type"] == "websocket.close"
         life = Line({"type": "lifespan"})
         life.incoming.put_nowait({"type": "lifespan.startup"})
         life.incoming.put_nowait({"type": "lifespan.shutdown"})

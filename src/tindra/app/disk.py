@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from tindra.app.config import Settings
@@ -29,6 +30,14 @@ class DiskWatch:
         if settings.blob_path is not None:
             self._folders["blobs"] = settings.blob_path
         self._store = store
+
+    def load_free_bytes(self) -> dict[str, int]:
+        """Free space of each folder, by its name; one that cannot be looked at is left out."""
+        found = {}
+        for name, folder in self._folders.items():
+            with suppress(OSError):
+                found[name] = find_free_bytes(folder)
+        return found
 
     async def find_trouble(self) -> str | None:
         """Why this server cannot take anything new now, for the one who runs it; None if it can."""

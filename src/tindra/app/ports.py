@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from tindra.base.ids import AccountId, UserId
 from tindra.core.ports import StoreTx
 from tindra.model.account import Account, Grant, User
+from tindra.model.backlog import Backlog, Tally
 
 T = TypeVar("T")
 
@@ -53,6 +54,16 @@ class BlobEraser(Protocol):
 
     async def erase_account(self, account_id: AccountId) -> None:
         """Delete all objects of an account whose rows are gone; idempotent. Raises: Unavailable."""
+
+
+class BacklogCounter(Protocol):
+    """A store that can tell what waits in it."""
+
+    async def load_backlog(self, now_ms: int) -> Backlog:
+        """What waits in all accounts together. Cost: O(accounts). Raises: Unavailable."""
+
+    def list_tallies(self) -> dict[str, Tally]:
+        """Transactions of this process by name."""
 
 
 class WriteProbe(Protocol):

@@ -5,7 +5,7 @@ Every name that /metrics may show is in METRICS, from which the page for operato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -17,6 +17,9 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client import Metric as PromMetric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 # The time at which each series was born doubles their number and tells nobody anything. (Its own
 # name here gives it the type that prometheus_client leaves out.)
@@ -42,7 +45,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "tindra_http_request_seconds", "histogram",
-        "Time from a request's headers to the end of its answer; event streams are left out.",
+        "Time from a request's headers to the end of its answer; streams are left out.",
         ("route",),
     ),
     Metric(
@@ -51,7 +54,11 @@ METRICS: tuple[Metric, ...] = (
         ("method",),
     ),
     Metric("tindra_event_streams_open", "gauge", "Event streams open now."),
-    Metric("tindra_state_events_total", "counter", "StateChange events sent down event streams."),
+    Metric("tindra_websockets_open", "gauge", "WebSockets open now."),
+    Metric(
+        "tindra_state_events_total", "counter",
+        "StateChange events sent down event streams and WebSockets.",
+    ),
     Metric("tindra_commits_total", "counter", "Commits this process heard of."),
     Metric("tindra_upload_bytes_total", "counter", "Octets of uploads that were stored."),
     Metric(
@@ -61,6 +68,37 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "tindra_unexpected_errors_total", "counter",
         "Errors nobody foresaw; each was reported with an id. Any growth is a bug.",
+    ),
+    Metric(
+        "tindra_store_up", "gauge",
+        "1 while the store answers; at 0 the readings from here to the transactions are missing.",
+    ),
+    Metric("tindra_mirrors", "gauge", "Connections in each phase of mirroring.", ("phase",)),
+    Metric(
+        "tindra_outbox_intents", "gauge",
+        "Intents that wait to be carried out at a provider, by topic.",
+        ("topic",),
+    ),
+    Metric(
+        "tindra_outbox_late_seconds", "gauge",
+        "How long ago the first waiting intent of the topic was due.",
+        ("topic",),
+    ),
+    Metric(
+        "tindra_timers_late_seconds", "gauge",
+        "How long ago the first timer that has not run was due.",
+    ),
+    Metric(
+        "tindra_index_waiting_emails", "gauge", "Emails that the search index does not have yet."
+    ),
+    Metric("tindra_disk_free_bytes", "gauge", "Free space where it is written.", ("folder",)),
+    Metric(
+        "tindra_transactions_total", "counter", "Committed transactions, by name.", ("name",)
+    ),
+    Metric(
+        "tindra_transaction_seconds_total", "counter",
+        "Time of these transactions, from asking to being durable.",
+        ("name",),
     ),
     Metric("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes."),
     Metric("process_resident_memory_bytes", "gauge", "Resident memory size in bytes."),
@@ -73,6 +111,34 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 SECONDS_BUCKETS = (0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0)
 """Seven: where a list feels instant, where it feels slow, where something is wrong."""
 SIGN_IN_RESULTS = ("ok", "wrong", "throttled")
+
+
+class Reading(NamedTuple):
+    """One gauge or counter that is read when somebody looks."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+LoadReadings = Callable[[], Awaitable[list[Reading]]]
+
+
+class _Shown(Collector):
+    """Readings as the library wants them, family by family."""
+
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterable[PromMetric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, labels, value in self._readings:
+            if name not in families:
+                metric = _BY_NAME[name]
+                kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+                families[name] = kind(name, metric.help, labels=metric.labels)
+            families[name].add_metric(labels, value)
+        return families.values()
 
 
 class Metrics:
@@ -91,8 +157,8 @@ class Metrics:
         self._seconds = {route: histogram.labels(route) for route in routes}
         calls = self._counter("tindra_jmap_calls_total")
         self._calls = {name: calls.labels(name) for name in (*methods, OTHER)}
-        streams = _BY_NAME["tindra_event_streams_open"]
-        self.streams = Gauge(streams.name, streams.help, registry=self._registry)
+        self.streams = self._gauge("tindra_event_streams_open")
+        self.sockets = self._gauge("tindra_websockets_open")
         self.state_events = self._counter("tindra_state_events_total")
         self.commits = self._counter("tindra_commits_total")
         self.upload_bytes = self._counter("tindra_upload_bytes_total")
@@ -104,11 +170,15 @@ class Metrics:
         metric = _BY_NAME[name]
         return Counter(metric.name, metric.help, metric.labels, registry=self._registry)
 
+    def _gauge(self, name: str) -> Gauge:
+        metric = _BY_NAME[name]
+        return Gauge(metric.name, metric.help, registry=self._registry)
+
     def count_request(self, route: str, status: int, seconds: float | None) -> None:
         """One request was answered.
 
         Args:
-            seconds: None for an event stream, whose length says nothing.
+            seconds: None for a stream, whose length says nothing.
         """
         child = self._request_children.get((route, status))
         if child is None:
@@ -126,6 +196,8 @@ class Metrics:
         """One password was looked at."""
         self._sign_ins[result].inc()
 
-    def render(self) -> bytes:
-        """The exposition text. Cost: milliseconds; run it off the loop."""
-        return generate_latest(self._registry)
+    def render(self, readings: Iterable[Reading] = ()) -> bytes:
+        """The exposition text, with `readings`. Cost: milliseconds; run it off the loop."""
+        shown = CollectorRegistry()
+        shown.register(_Shown(readings))
+        return generate_latest(self._registry) + generate_latest(shown)

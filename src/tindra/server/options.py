@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tindra.server.metrics import LoadReadings
 from tindra.server.password import PASSWORD_COST, PasswordCost
 
 _logger = logging.getLogger("tindra.server")
@@ -43,5 +44,7 @@ class ServerOptions:
     """What the passwords of this server were hashed with: an unknown user must cost the same."""
     find_trouble: FindTrouble | None = None
     """Looks why nothing new can be taken (a full disk), in words for the operator; None: it can."""
+    load_readings: LoadReadings | None = None
+    """Reads the gauges of the rooms behind the server when somebody looks at /metrics."""
     report: Report = log_report
     """Tells the operator of an unexpected error: (where, error) -> id for the client to quote."""

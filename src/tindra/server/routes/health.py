@@ -9,11 +9,13 @@ from tindra.core.errors import StoreError
 from tindra.core.services import Services
 from tindra.server.http.exchange import NO_STORE, Exchange, HttpError, Response
 from tindra.server.http.origin import is_local_client
-from tindra.server.metrics import Metrics
+from tindra.server.http.refusal import retry_after
+from tindra.server.metrics import Metrics, Reading
 from tindra.server.options import ServerOptions
 
 READY_S = 5.0
 """A store that answers slower than this is of no use to a client either."""
+_UP = "tindra_store_up"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _EXPOSITION = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -50,8 +52,17 @@ class HealthRoute:
         """The counters, for this machine or for the bearer of the token. Raises: HttpError 403."""
         if not self._may_see_metrics(exchange):
             raise HttpError(403, "metrics are for this machine, or for their token")
-        text = await asyncio.to_thread(self._metrics.render)
+        text = await asyncio.to_thread(self._metrics.render, await self._load_readings())
         return Response(200, [_EXPOSITION, NO_STORE], text)
+
+    async def _load_readings(self) -> list[Reading]:
+        if self._options.load_readings is None:
+            return []
+        try:
+            async with asyncio.timeout(READY_S):
+                return [Reading(_UP, (), 1), *await self._options.load_readings()]
+        except (StoreError, TimeoutError):
+            return [Reading(_UP, (), 0)]
 
     def _may_see_metrics(self, exchange: Exchange) -> bool:
         token = self._options.metrics_token
@@ -59,8 +70,3 @@ class HealthRoute:
             return is_local_client(exchange)
         given = exchange.header(b"authorization").encode()
         return hmac.compare_digest(given, f"Bearer {token}".encode())
-
-
-def retry_after(seconds: int) -> tuple[bytes, bytes]:
-    """When to come again. Source: RFC 9110 s10.2.3"""
-    return (b"retry-after", b"%d" % seconds)

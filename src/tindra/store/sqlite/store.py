@@ -9,6 +9,7 @@ in `run_read`, `run_write` and `run_search`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import apsw
 
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.errors import Unavailable
+from tindra.model.backlog import Tally
 from tindra.model.stored import CommitInfo
 from tindra.store.bounds import LONG_READERS
 from tindra.store.drive import drive
@@ -66,6 +68,8 @@ class SqliteStore:
         self._states: dict[AccountId, Mapping[str, ModSeq]] = {}
         """States read on the loop's shared snapshot."""
         self.secret_rows = SqliteSecretRows(self)
+        self.tallies: dict[str, Tally] = {}
+        """Committed transactions by name."""
         self.on_commit: Callable[[CommitInfo], None] | None = None
         """Called on the loop for every commit, even one whose caller was cancelled."""
 
@@ -154,7 +158,12 @@ class SqliteStore:
                 raise Undone((result, CommitInfo(account_id, ModSeq(tx.modseq - 1), {})))
             return result, info
 
-        return await self._need_writer().run(run, self._note_commit)
+        began_s = time.perf_counter()
+        outcome = await self._need_writer().run(run, self._note_commit)
+        before = self.tallies.get(name, Tally(0, 0.0))
+        seconds = before.seconds + time.perf_counter() - began_s
+        self.tallies[name] = Tally(before.commits + 1, seconds)
+        return outcome
 
     def _note_commit(self, outcome: tuple[Any, CommitInfo]) -> None:
         info = outcome[1]
