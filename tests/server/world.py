@@ -37,7 +37,7 @@ from tindra.model.stored import BlobRow, CommitInfo
 from tindra.server.app import Server, make_app
 from tindra.server.options import ServerOptions
 from tindra.server.password import PasswordCost, make_password_hash
-from tindra.server.session_object import CORE_CAPABILITY
+from tindra.server.session_object import CORE_CAPABILITY, WEBSOCKET_CAPABILITY
 from tindra.store.blobs.store import Blobs
 from tindra.store.drive import drive
 from tindra.store.memory.directory import MemoryDirectory
@@ -162,7 +162,7 @@ def make_registry() -> Registry:
     uri = "urn:example:thing"
     feature = Feature(
         name="thing",
-        capabilities=(CORE_CAPABILITY, Capability(uri)),
+        capabilities=(CORE_CAPABILITY, WEBSOCKET_CAPABILITY, Capability(uri)),
         datatypes=(
             Datatype(
                 name="Thing", capability=uri, properties=frozenset({"id"}), source=ThingSource()

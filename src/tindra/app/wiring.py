@@ -27,7 +27,7 @@ from tindra.outside.imap.provider import ImapProvider
 from tindra.outside.smtp.sender import SmtpSender
 from tindra.server.app import Server
 from tindra.server.options import ServerOptions
-from tindra.server.session_object import CORE_CAPABILITY
+from tindra.server.session_object import CORE_CAPABILITY, WEBSOCKET_CAPABILITY
 from tindra.store.blobs.store import Blobs
 from tindra.store.search.index import SqliteSearch
 from tindra.store.sqlite.directory import SqliteDirectory
@@ -41,7 +41,7 @@ STATIC_DIR = Path(__file__).parent.parent / "server" / "static"
 
 def make_registry() -> Registry:
     """All capabilities, types, methods and reactions of the product."""
-    core = Feature(name="core", capabilities=(CORE_CAPABILITY,))
+    core = Feature(name="core", capabilities=(CORE_CAPABILITY, WEBSOCKET_CAPABILITY))
     registry = Registry((core, *ALL, MIRROR_FEATURE))
     add_standard_methods(registry)
     return registry

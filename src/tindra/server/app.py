@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from typing import Any
 
 from tindra.core.datatype import Registry
 from tindra.core.errors import DiskFull, StoreError
@@ -26,6 +27,8 @@ from tindra.server.http.exchange import (
     Response,
     Send,
 )
+from tindra.server.http.handshake import Handshake
+from tindra.server.http.refusal import refuse_store, retry_after
 from tindra.server.hub import StreamHub
 from tindra.server.metrics import Metrics
 from tindra.server.options import ServerOptions
@@ -33,11 +36,12 @@ from tindra.server.router import Route, Router
 from tindra.server.routes.api import ApiRoute
 from tindra.server.routes.download import DownloadRoute
 from tindra.server.routes.eventsource import EventSourceRoute
-from tindra.server.routes.health import HealthRoute, retry_after
+from tindra.server.routes.health import HealthRoute
 from tindra.server.routes.session import SessionRoute
 from tindra.server.routes.static_files import StaticRoute
 from tindra.server.routes.token import TokenRoute
 from tindra.server.routes.upload import UploadRoute
+from tindra.server.routes.websocket import WebSocketRoute
 
 EMAIL_DELIVERY = "EmailDelivery"
 """A pushed name that is no type: its state changes when mail comes in. Source: RFC 8621 s1.5"""
@@ -54,9 +58,10 @@ class Server:
         self._cors = Cors(options.cors_origins)
         self._services = services
         pushed = {name for name, datatype in registry.datatypes.items() if datatype.is_pushed}
-        self.hub = StreamHub(services.bus, services.clock, pushed | {EMAIL_DELIVERY})
         self.metrics = Metrics(_ROUTE_NAMES, registry.methods)
         self.authenticator = Authenticator(services, options, self.metrics.count_sign_in)
+        self.hub = StreamHub(services, pushed | {EMAIL_DELIVERY}, self.authenticator.refresh)
+        self.authenticator.on_over = self.hub.end_sign_in
         self._router = self._make_router(registry)
         assert set(self._router.list_names()) == set(_ROUTE_NAMES)
         self._unsubscribe = services.bus.subscribe(self._count_commit)
@@ -65,16 +70,20 @@ class Server:
         services, metrics, options = self._services, self.metrics, self._options
         session = SessionRoute(registry, options)
         api = ApiRoute(registry, services, session, metrics, self._report)
-        source = EventSourceRoute(services, self.authenticator, self.hub, metrics)
+        source = EventSourceRoute(services.clock, self.hub, metrics)
+        socket = WebSocketRoute(options, self._cors, api, self.hub, self.authenticator, metrics)
         token = TokenRoute(self.authenticator)
         health = HealthRoute(services, metrics, options)
-        open_probe = {"is_api": False, "needs_sign_in": False}
+        open_probe: dict[str, Any] = {"is_api": False, "needs_sign_in": False}
         return Router(
             {
                 "/.well-known/jmap": Route("session", {"GET": session.get}),
                 "/jmap/api": Route("api", {"POST": api.post}),
                 "/jmap/eventsource": Route(
                     "eventsource", {"GET": source.get}, has_head=False, is_timed=False
+                ),
+                "/jmap/ws": Route(
+                    "websocket", {"GET": socket.get}, is_timed=False, socket=socket.serve
                 ),
                 "/auth/token": Route(
                     "token", {"POST": token.post, "DELETE": token.delete}, needs_sign_in=False
@@ -90,10 +99,14 @@ class Server:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
-        if scope["type"] != "http":
-            await _refuse(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
             return
-        exchange = Exchange(scope, receive, send)
+        if scope["type"] == "websocket":
+            await receive()  # that it wants to connect
+            exchange: Exchange = Handshake(scope, receive, send)
+        else:
+            exchange = Exchange(scope, receive, send)
         route = self._router.find(exchange.path)
         exchange.common_headers = _COMMON
         if route.is_api:
@@ -105,7 +118,7 @@ class Server:
         self.metrics.count_request(route.name, exchange.status or _CLIENT_GONE_STATUS, seconds)
 
     async def close(self) -> None:
-        """End the event streams, so that a graceful stop need not wait for them."""
+        """End all streams, so that a graceful stop need not wait for them."""
         self.hub.close()
         self._unsubscribe()
 
@@ -118,12 +131,10 @@ class Server:
             response = error.to_response()
         except ClientGone:
             return
-        except DiskFull as error:
-            response = HttpError(507, str(error), headers=[retry_after(60)]).to_response()
         except StoreError as error:
-            self._report(f"{exchange.method} {route.name}", error)
-            refusal = HttpError(503, "the store cannot answer now", headers=[retry_after(5)])
-            response = refusal.to_response()
+            if not isinstance(error, DiskFull):
+                self._report(f"{exchange.method} {route.name}", error)
+            response = refuse_store(error).to_response()
         except Exception as error:  # the boundary: what nobody foresaw must not end the server
             response = self._make_response(exchange, route, error)
         if response is None or exchange.status:
@@ -136,6 +147,12 @@ class Server:
             return
 
     async def _dispatch(self, exchange: Exchange, route: Route) -> Response | None:
+        if isinstance(exchange, Handshake):
+            if route.socket is None:
+                raise HttpError(404, "there is no WebSocket at this address")
+            exchange.sign_in = await self.authenticator.sign_in(exchange)
+            await route.socket(exchange)
+            return None
         handler = route.find_handler(exchange.method)
         if handler is None:
             if exchange.method == "OPTIONS":
@@ -166,6 +183,7 @@ class Server:
 
 _ROUTE_NAMES = (
     "api", "download", "eventsource", "health", "metrics", "session", "static", "token", "upload",
+    "websocket",
 )  # fmt: skip
 
 
@@ -177,12 +195,8 @@ def make_app(registry: Registry, services: Services, options: ServerOptions) -> 
     return Server(registry, services, options)
 
 
-async def _refuse(scope: Message, receive: Receive, send: Send) -> None:
-    """What is not HTTP: a WebSocket is refused, a lifespan is answered."""
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})
-    elif scope["type"] == "lifespan":
-        while (await receive())["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+async def _live(receive: Receive, send: Send) -> None:
+    """Answer an ASGI lifespan; ours needs nothing of it."""
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tindra.server.socket_connection import BoundedSocket
+
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
@@ -103,6 +105,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discard_since = None
         super().on_message_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """A request for a WebSocket, which takes the connection over; not while an answer is still
+        written to it, and not when there are as many connections as fit. Source: RFC 6455 s4.2.1"""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if is_answering or self.parser.get_http_version() != "1.1":
+            self.send_400_response("")
+        elif len(self.connections) >= (self.limit_concurrency or 0):
+            self.transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\n"
+                b"content-length: 0\r\nretry-after: 30\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.close()
+        else:
+            super().handle_websocket_upgrade()
+
     # -- flow ------------------------------------------------------------------------------------
     def pause_writing(self) -> None:
         """The client is slow to read."""
@@ -151,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def sweep(state: ServerState, now_s: float) -> None:
-    """Cut all connections that stalled. Cost: 0.3 us a connection."""
+    """Cut all connections that stalled, ping those that are silent. Cost: 0.3 us a connection."""
     for connection in list(state.connections):
-        if isinstance(connection, BoundedProtocol):
+        if isinstance(connection, BoundedProtocol | BoundedSocket):
             connection.end_if_stalled(now_s)

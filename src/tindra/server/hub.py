@@ -1,23 +1,24 @@
-"""All open event streams of the process: which commit goes to whom, and when.
+"""All open streams of the process: which commit goes to whom, and when.
 
-Nothing here sends or knows HTTP. Invariants: a state goes only to streams whose caller may read the
-account; one timer serves all streams of a kind. Hints may come late, twice or never: a state that
-a client already had costs it a comparison.
-Source: RFC 8620 s7
+A stream is an event stream or a WebSocket; one that wants no push is here too, since its sign-in
+may end. Nothing here sends or knows HTTP. Invariants: a state goes only to streams whose caller
+may read the account; one timer serves all streams of a kind. Hints may come late, twice or never:
+a state that a client already had costs it a comparison.
+Source: RFC 8620 s7, RFC 8887 s4.3.5
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 
 from tindra.base import limits
-from tindra.base.clock import Clock
 from tindra.base.ids import AccountId, ModSeq, UserId
-from tindra.core.ports import Bus
+from tindra.core.errors import StoreError
+from tindra.core.services import Services
 from tindra.model.stored import CommitInfo
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
-from tindra.server.streams import BURST_MS, Commit, EventStream
+from tindra.server.streams import BURST_MS, Commit, EventStream, parse_event_id
 
 STREAMS_MAX = 20_000
 """Of one process: about 400 MB. More belong into a process of their own."""
@@ -36,12 +37,20 @@ class StreamsFull(Exception):
 class StreamHub:
     """All open streams of this process."""
 
-    def __init__(self, bus: Bus, clock: Clock, pushed: Iterable[str]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        pushed: Iterable[str],
+        refresh: Callable[[SignIn], Awaitable[bool]],
+    ) -> None:
         """
         Args:
             pushed: names of the types whose states devices are told.
+            refresh: looks again whether a sign-in still holds.
         """
-        self._clock = clock
+        self.clock = services.clock
+        self._store = services.store
+        self._refresh = refresh
         self._pushed = frozenset(pushed)
         self._streams: set[EventStream] = set()
         self._by_account: dict[AccountId, set[EventStream]] = {}
@@ -53,7 +62,7 @@ class StreamHub:
         self._resting: set[EventStream] = set()
         self._rest_timer: asyncio.TimerHandle | None = None
         self.is_closing = False
-        self._unsubscribe = bus.subscribe(self._on_commit)
+        self._unsubscribe = services.bus.subscribe(self._on_commit)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -63,9 +72,9 @@ class StreamHub:
         user_id = stream.sign_in.caller.user.id
         held = self._by_user.get(user_id, 0)
         if held >= limits.STREAMS_PER_USER_MAX:
-            raise StreamsFull(f"over {limits.STREAMS_PER_USER_MAX} open event streams", True)
+            raise StreamsFull(f"over {limits.STREAMS_PER_USER_MAX} open streams", True)
         if self.is_closing or len(self._streams) >= STREAMS_MAX:
-            raise StreamsFull("no more event streams are taken here now", False)
+            raise StreamsFull("no more streams are taken here now", False)
         self._by_user[user_id] = held + 1
         self._streams.add(stream)
         # Streams that came together do not look at their sign-in together.
@@ -115,14 +124,43 @@ class StreamHub:
 
     def wake_due(self) -> None:
         """Wake the streams that have something to do by the clock. Cost: 0.1 us a stream."""
-        now = self._clock.monotonic_ms()
+        now = self.clock.monotonic_ms()
         for stream in self._streams:
             if stream.beat_due_ms <= now or stream.recheck_ms <= now:
                 stream.wake()
 
-    def list_pushed(self, states: Mapping[str, ModSeq]) -> dict[str, ModSeq]:
-        """Those of `states` that devices are told."""
-        return {name: modseq for name, modseq in states.items() if name in self._pushed}
+    async def offer_missed(self, stream: EventStream, known: str) -> None:
+        """States newer than what the client says it knows. Cost: one read an account.
+
+        Args:
+            known: an event id, or a pushState, of a stream before this one.
+        Raises: StoreError.
+        """
+        stream.known = parse_event_id(known)
+        for account_id in stream.accounts:
+            states = await self._store.read(account_id, lambda r: r.load_states())
+            told = stream.known.get(account_id, 0)
+            newer = {n: m for n, m in states.items() if n in self._pushed and m > told}
+            if newer and account_id in stream.accounts:
+                stream.offer(Commit(account_id, newer))
+
+    async def is_allowed(self, stream: EventStream) -> bool:
+        """Whether its sign-in still holds; looks again, also for which accounts, when it is time.
+
+        Cost: a comparison; a few directory reads once in CALLER_FRESH_MS.
+        """
+        now = self.clock.monotonic_ms()
+        if now < stream.recheck_ms:
+            return True
+        stream.recheck_ms = now + CALLER_FRESH_MS
+        try:
+            if not await self._refresh(stream.sign_in):
+                return False
+        except StoreError:
+            # The directory cannot answer now; the next look will tell.
+            return True
+        self.place(stream)
+        return True
 
     def _on_commit(self, info: CommitInfo) -> None:
         streams = self._by_account.get(info.account_id)
@@ -139,7 +177,7 @@ class StreamHub:
             self._spread(Commit(info.account_id, states), streams)
 
     def _spread(self, commit: Commit, streams: Iterable[EventStream]) -> None:
-        now = self._clock.monotonic_ms()
+        now = self.clock.monotonic_ms()
         for stream in streams:
             if not stream.offer(commit):
                 continue

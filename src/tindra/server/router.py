@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from tindra.server.http.exchange import Exchange, Response
+from tindra.server.http.handshake import Handshake
 from tindra.server.routes import download, upload
 
 Handler = Callable[[Exchange], Awaitable[Response | None]]
@@ -28,6 +29,8 @@ class Route(NamedTuple):
     has_head: bool = True
     is_timed: bool = True
     """Its duration says something."""
+    socket: Callable[[Handshake], Awaitable[None]] | None = None
+    """Who serves a WebSocket at this address."""
 
     def find_handler(self, method: str) -> Handler | None:
         """Who answers `method`; None for a 405."""

@@ -16,8 +16,10 @@ from typing import Any
 
 import uvicorn
 
+from tindra.base import limits
 from tindra.server.app import Server
 from tindra.server.connection import SWEEP_S, BoundedProtocol, sweep
+from tindra.server.socket_connection import BoundedSocket
 
 _logger = logging.getLogger("tindra.server")
 KEEP_ALIVE_S = 75
@@ -179,7 +181,10 @@ def _make_config(app: Any, tls: TlsFiles | None, connections_max: int) -> uvicor
         app,
         loop="none",
         http=BoundedProtocol,
-        ws="none",
+        ws=BoundedSocket,
+        ws_max_size=limits.REQUEST_BYTES_MAX,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,

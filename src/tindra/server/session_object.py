@@ -11,6 +11,8 @@ from tindra.base import limits
 from tindra.core.access import Caller
 from tindra.core.datatype import COLLATIONS, CORE, Capability, Registry
 
+WEBSOCKET = "urn:ietf:params:jmap:websocket"
+
 CORE_CAPABILITY = Capability(
     CORE,
     session={
@@ -24,6 +26,8 @@ CORE_CAPABILITY = Capability(
         "collationAlgorithms": COLLATIONS,
     },
 )
+WEBSOCKET_CAPABILITY = Capability(WEBSOCKET, session={"supportsPush": True})
+"""Without its url, which goes with the base URL. Source: RFC 8887 s3"""
 
 
 def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str, Any]:
@@ -31,7 +35,12 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
 
     Source: RFC 8620 s2
     """
-    every = registry.capabilities.values()
+    of_session = {c.uri: c.session for c in registry.capabilities.values()}
+    if WEBSOCKET in of_session:
+        # "https" becomes "wss", and "http" (this machine alone, or a test) "ws".
+        url = f"ws{base_url.removeprefix('http')}/jmap/ws"
+        of_session[WEBSOCKET] = {"url": url, **of_session[WEBSOCKET]}
+    every = [c for c in registry.capabilities.values() if c.uri != WEBSOCKET]
     home = caller.user.home_account_id
     at_home = {c.uri: c.account for c in every if not c.is_of_mailbox or len(caller.accounts) == 1}
     account_capabilities = {c.uri: c.account for c in every}
@@ -46,7 +55,7 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
     }
     primary = _primary_account(caller)
     session: dict[str, Any] = {
-        "capabilities": {c.uri: c.session for c in registry.capabilities.values()},
+        "capabilities": of_session,
         "accounts": accounts,
         "primaryAccounts": {
             uri: primary for uri in account_capabilities if primary is not None and uri != CORE

@@ -42,6 +42,18 @@ class Cors:
         allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
         return [allowed, _EXPOSED, _VARY]
 
+    def may_open_socket(self, exchange: Exchange, own_origin: str) -> bool:
+        """Whether the page that asks for a WebSocket may have it; a program that is no page may.
+
+        Nothing else keeps a page from reading a WebSocket of another origin, and its browser adds
+        a password that its user once typed (Basic) by itself, but never a token. So where any
+        origin may, only a token opens the door. Source: RFC 6455 s10.2
+        """
+        origin = exchange.header(b"origin")
+        if not origin or origin == own_origin or origin in self._origins:
+            return True
+        return self._is_open and exchange.header(b"authorization")[:7].lower() == "bearer "
+
     def answer_options(self, methods_allowed: list[str], is_api: bool) -> Response:
         """The answer to a preflight, and to OPTIONS in general; needs no sign-in."""
         methods = ", ".join(methods_allowed).encode()

@@ -37,7 +37,8 @@ NO_STORE = (b"cache-control", b"no-store")
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
-    415: "Unsupported Media Type", 416: "Range Not Satisfiable", 429: "Too Many Requests",
+    415: "Unsupported Media Type", 416: "Range Not Satisfiable", 426: "Upgrade Required",
+    429: "Too Many Requests",
     500: "Internal Server Error", 503: "Service Unavailable", 507: "Insufficient Storage",
 }  # fmt: skip
 
@@ -69,8 +70,8 @@ class HttpError(Exception):
         self.limit = limit
         self.headers = headers or []
 
-    def to_response(self) -> Response:
-        """The problem document."""
+    def to_problem(self) -> dict[str, Any]:
+        """The problem document as an object."""
         problem: dict[str, Any] = {
             "type": self.kind,
             "title": _TITLES.get(self.status, "Refused"),
@@ -79,8 +80,12 @@ class HttpError(Exception):
         }
         if self.limit is not None:
             problem["limit"] = self.limit
+        return problem
+
+    def to_response(self) -> Response:
+        """The problem document as an answer."""
         headers = [PROBLEM, NO_STORE, *self.headers]
-        return Response(self.status, headers, msgspec.json.encode(problem))
+        return Response(self.status, headers, msgspec.json.encode(self.to_problem()))
 
 
 class ClientGone(Exception):
@@ -94,6 +99,8 @@ class Exchange:
         "_fields", "_receive", "_send", "common_headers", "method", "path", "scope",
         "sign_in", "status",
     )  # fmt: skip
+    _prefix = "http."
+    """Of the names of messages that begin and continue an answer."""
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -185,7 +192,7 @@ class Exchange:
         self.status = status
         await self._send(
             {
-                "type": "http.response.start",
+                "type": self._prefix + "response.start",
                 "status": status,
                 "headers": headers + self.common_headers,
             }
@@ -193,11 +200,13 @@ class Exchange:
 
     async def write(self, piece: bytes) -> None:
         """One more piece of a begun answer; waits while the client is slow to read."""
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        type = self._prefix + "response.body"
+        await self._send({"type": type, "body": piece, "more_body": True})
 
     async def finish(self, piece: bytes = b"") -> None:
         """The last piece of a begun answer."""
-        await self._send({"type": "http.response.body", "body": piece, "more_body": False})
+        type = self._prefix + "response.body"
+        await self._send({"type": type, "body": piece, "more_body": False})
 
     async def respond(self, response: Response) -> None:
         """Send a whole answer; to HEAD, all but its body. Source: RFC 9110 s9.3.2"""

@@ -15,6 +15,8 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?"
 )
 
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+"""A WebSocket begins as a request for HTTP, which some proxies name by what it becomes."""
 _PORT = re.compile(r"^(?:\[([^\]]*)\](?::\d+)?|([^:]*):\d+)$")
 """Some proxies add the port of the client: "192.0.2.1:4711", "[2001:db8::1]:4711"."""
 
@@ -31,6 +33,7 @@ def derive_base_url(exchange: Exchange, options: ServerOptions) -> str:
     if options.trust_proxy:
         scheme = _last(exchange.header(b"x-forwarded-proto")).lower() or scheme
         host = _last(exchange.header(b"x-forwarded-host")) or host
+    scheme = _HTTP_SCHEMES.get(scheme, scheme)
     if not host and (server := exchange.scope.get("server")):
         name = f"[{server[0]}]" if ":" in server[0] else server[0]
         host = name if server[1] is None else f"{name}:{server[1]}"

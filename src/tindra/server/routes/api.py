@@ -5,6 +5,10 @@ A client that goes away does not stop a call that has begun: what it wrote is wr
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 from tindra.base import limits
 from tindra.core.datatype import Registry
 from tindra.core.dispatch import encode_response, run_request
@@ -15,7 +19,8 @@ from tindra.server.http.gate import LIMIT, Gate
 from tindra.server.metrics import Metrics
 from tindra.server.options import Report
 from tindra.server.routes.session import SessionRoute
-from tindra.wire.jmap.request import RequestSyntaxError, parse_request
+from tindra.server.sign_in import SignIn
+from tindra.wire.jmap.request import Request, RequestSyntaxError, parse_request
 
 PROBLEM_PREFIX = "urn:ietf:params:jmap:error:"
 _HEADERS = [JSON, NO_STORE]
@@ -45,31 +50,52 @@ class ApiRoute:
         Raises: HttpError with the problem types of RFC 8620 s3.6.1; StoreError.
         """
         check_is_json(exchange)
-        user_id = exchange.signed_in.caller.user.id
+        async with self.take_place(exchange.signed_in):
+            body = await exchange.read_body(limits.REQUEST_BYTES_MAX, _too_large())
+            try:
+                request = parse_request(body)
+            except RequestSyntaxError as error:
+                raise refuse_syntax(error) from None
+            answer, state = await self.run(exchange, request)
+            # Answered within the gate: answers that nobody reads are bounded as requests are.
+            octets = encode_response(answer, state)
+            await exchange.respond(Response(200, list(_HEADERS), octets))
+
+    @asynccontextmanager
+    async def take_place(self, sign_in: SignIn) -> AsyncIterator[None]:
+        """One of the places that the requests of a user share, however they come.
+
+        Raises: HttpError 429.
+        """
+        user_id = sign_in.caller.user.id
         await self._gate.take(user_id)
         try:
-            body = await exchange.read_body(limits.REQUEST_BYTES_MAX, _too_large())
-            # Answered within the gate: answers that nobody reads are bounded as requests are.
-            await exchange.respond(await self._run(exchange, body))
+            yield
         finally:
             self._gate.free(user_id)
 
-    async def _run(self, exchange: Exchange, body: bytes) -> Response:
+    async def run(self, exchange: Exchange, request: Request) -> tuple[dict[str, Any], str]:
+        """The Response object to a request, and the sessionState it is to carry.
+
+        Raises: HttpError with the problem types of RFC 8620 s3.6.1; StoreError.
+        """
         state = self._session.load_state(exchange)
+        for call in request.calls[: limits.CALLS_IN_REQUEST_MAX]:
+            self._metrics.count_call(call.name)
+        caller = exchange.signed_in.caller
         try:
-            request = parse_request(body)
-            for call in request.calls[: limits.CALLS_IN_REQUEST_MAX]:
-                self._metrics.count_call(call.name)
-            caller = exchange.signed_in.caller
             answer = await run_request(
                 self._registry, self._services, caller, request, self._report
             )
-        except RequestSyntaxError as error:
-            raise HttpError(400, error.detail, PROBLEM_PREFIX + error.kind) from None
         except RequestError as error:
             kind = PROBLEM_PREFIX + error.kind
             raise HttpError(error.status, error.detail, kind, limit=error.limit) from None
-        return Response(200, list(_HEADERS), encode_response(answer, state))
+        return answer, state
+
+
+def refuse_syntax(error: RequestSyntaxError) -> HttpError:
+    """The refusal of what is no request."""
+    return HttpError(400, error.detail, PROBLEM_PREFIX + error.kind)
 
 
 def check_is_json(exchange: Exchange) -> None:

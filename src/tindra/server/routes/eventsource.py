@@ -11,15 +11,12 @@ import asyncio
 from typing import NamedTuple
 
 from tindra.base import limits
-from tindra.core.errors import StoreError
-from tindra.core.services import Services
-from tindra.server.auth import Authenticator
+from tindra.base.clock import Clock
 from tindra.server.http.exchange import Exchange, Headers, HttpError
 from tindra.server.http.gate import LIMIT
 from tindra.server.hub import StreamHub, StreamsFull
 from tindra.server.metrics import Metrics
-from tindra.server.sign_in import CALLER_FRESH_MS
-from tindra.server.streams import Commit, EventStream, parse_event_id
+from tindra.server.streams import KEEPALIVE_MS, EventStream
 
 RETRY_MS = 3_000
 """When a client whose line broke should come again."""
@@ -69,19 +66,10 @@ def parse_stream_request(fields: dict[str, str]) -> StreamRequest:
 class EventSourceRoute:
     """Serves event streams."""
 
-    def __init__(
-        self,
-        services: Services,
-        authenticator: Authenticator,
-        hub: StreamHub,
-        metrics: Metrics,
-    ) -> None:
-        self._services = services
-        self._clock = services.clock
-        self._authenticator = authenticator
+    def __init__(self, clock: Clock, hub: StreamHub, metrics: Metrics) -> None:
+        self._clock = clock
         self._hub = hub
         self._metrics = metrics
-        authenticator.on_over = hub.end_sign_in
 
     async def get(self, exchange: Exchange) -> None:
         """Stream events until one of both has enough. Source: RFC 8620 s7.3
@@ -90,74 +78,63 @@ class EventSourceRoute:
         """
         request = parse_stream_request(exchange.parse_query())
         now = self._clock.monotonic_ms()
-        stream = EventStream(exchange.signed_in, request.types, request.ping_ms, now)
-        try:
-            self._hub.open(stream)
-        except StreamsFull as error:
-            status = 429 if error.is_user else 503
-            retry: Headers = [(b"retry-after", b"30")]
-            raise HttpError(status, str(error), LIMIT, limit="streams", headers=retry) from None
+        beat_ms = request.ping_ms or KEEPALIVE_MS
+        stream = EventStream(exchange.signed_in, request.types, beat_ms, now)
+        open_stream(self._hub, stream)
         self._metrics.streams.inc()
         try:
             last_id = exchange.header(b"last-event-id")
             if last_id:
-                await self._offer_missed(stream, last_id)
+                await self._hub.offer_missed(stream, last_id)
             await exchange.start(200, list(_HEADERS))
-            await self._run(exchange, stream, request.is_single)
+            await self._run(exchange, stream, request)
         finally:
             self._hub.close_stream(stream)
             self._metrics.streams.dec()
 
-    async def _offer_missed(self, stream: EventStream, last_id: str) -> None:
-        """States newer than what the client says it knows. Cost: one read an account."""
-        stream.known = parse_event_id(last_id)
-        for account_id in stream.accounts:
-            states = await self._services.store.read(account_id, lambda r: r.load_states())
-            known = stream.known.get(account_id, 0)
-            newer = {n: m for n, m in self._hub.list_pushed(states).items() if m > known}
-            if newer:
-                stream.offer(Commit(account_id, newer))
-
-    async def _run(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
+    async def _run(self, exchange: Exchange, stream: EventStream, request: StreamRequest) -> None:
         """Feed the client, and notice when it goes."""
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(exchange, stream))
-                await self._feed(exchange, stream, is_single)
+                await self._feed(exchange, stream, request)
                 watcher.cancel()
             await exchange.finish()
         except* OSError:
             # Some ASGI servers say so when the client has gone; others stay silent.
             stream.end()
 
-    async def _feed(self, exchange: Exchange, stream: EventStream, is_single: bool) -> None:
+    async def _feed(self, exchange: Exchange, stream: EventStream, request: StreamRequest) -> None:
         await exchange.write(b"retry: %d\n\n" % RETRY_MS)
-        while not stream.is_ending:
+        while not stream.is_ending and await self._hub.is_allowed(stream):
             now = self._clock.monotonic_ms()
-            if now >= stream.recheck_ms and not await self._is_allowed(stream, now):
-                return
             event = stream.take_event(now)
             if event:
                 await exchange.write(event)
                 self._metrics.state_events.inc()
-                if is_single:
+                if request.is_single:
                     return
-            elif beat := stream.take_beat(now):
-                await exchange.write(beat)
+            elif stream.take_beat(now):
+                await exchange.write(_encode_beat(request.ping_ms))
             else:
                 await stream.wait()
 
-    async def _is_allowed(self, stream: EventStream, now_ms: int) -> bool:
-        """Look again whether the sign-in still holds, and for which accounts."""
-        stream.recheck_ms = now_ms + CALLER_FRESH_MS
-        try:
-            if not await self._authenticator.refresh(stream.sign_in):
-                return False
-        except StoreError:
-            # The directory cannot answer now; the next look will tell.
-            return True
-        self._hub.place(stream)
-        return True
+
+def open_stream(hub: StreamHub, stream: EventStream) -> None:
+    """Let commits reach a new stream. Raises: HttpError 429, 503 when there are too many."""
+    try:
+        hub.open(stream)
+    except StreamsFull as error:
+        status = 429 if error.is_user else 503
+        retry: Headers = [(b"retry-after", b"30")]
+        raise HttpError(status, str(error), LIMIT, limit="streams", headers=retry) from None
+
+
+def _encode_beat(ping_ms: int) -> bytes:
+    """The ping, or the comment for who asked for none. Source: RFC 8620 s7.3"""
+    if not ping_ms:
+        return b":\n\n"
+    return b'event: ping\ndata: {"interval":%d}\n\n' % (ping_ms // 1000)
 
 
 async def _watch(exchange: Exchange, stream: EventStream) -> None:

@@ -84,7 +84,11 @@ def parse_request(body: bytes) -> Request:
     Raises: RequestSyntaxError("notJSON" or "notRequest").
     Source: RFC 8620 s3.3
     """
-    value = parse_json(body)
+    return convert_request(parse_json(body))
+
+
+def convert_request(value: Any) -> Request:
+    """The request that a JSON value is. Raises: RequestSyntaxError("notRequest")."""
     try:
         envelope = msgspec.convert(value, _Envelope)
     except msgspec.ValidationError as error:
