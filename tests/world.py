@@ -38,7 +38,9 @@ from tindra.wire.jmap.request import parse_request
 CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
 SUBMISSION = "urn:ietf:params:jmap:submission"
-TYPES = ("Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection")
+TYPES = (
+    "Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection", "Quota",
+)  # fmt: skip
 _PROPERTIES: dict[str, list[str]] = {
     "Email": ["id", "blobId", "threadId", "mailboxIds", "keywords", "receivedAt", "size", "subject"]
 }

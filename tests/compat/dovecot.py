@@ -135,8 +135,8 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def start_dovecot(folder: Path) -> Iterator[Dovecot]:
-    """Run a server on `folder` until the context ends.
+def start_dovecot(folder: Path, more: str = "") -> Iterator[Dovecot]:
+    """Run a server on `folder` until the context ends; `more` is put at the end of its settings.
 
     The path must be short, for it holds sockets, and its parents open to other users.
     """
@@ -144,7 +144,7 @@ def start_dovecot(folder: Path) -> Iterator[Dovecot]:
     port, tls_port = _free_ports()
     cert = _write_certificate(folder)
     (folder / "home").mkdir()
-    (folder / "dovecot.conf").write_text(_config(folder, port, tls_port))
+    (folder / "dovecot.conf").write_text(_config(folder, port, tls_port) + more)
     if os.getuid() == 0:
         account = pwd.getpwnam(_MAIL_USER)
         os.chown(folder / "home", account.pw_uid, account.pw_gid)

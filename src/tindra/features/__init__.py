@@ -9,6 +9,8 @@ from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.snooze import SNOOZE_FEATURE
+from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
+from tindra.features.quota import QUOTA_FEATURE
 
 ALL: tuple[Feature, ...] = (
     MAIL_FEATURE,
@@ -18,3 +20,5 @@ ALL: tuple[Feature, ...] = (
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
 )
+    QUOTA_FEATURE,
+    PUSH_SUBSCRIPTION_FEATURE,

@@ -99,6 +99,17 @@ class RemoteStatus(msgspec.Struct, frozen=True):
     """None: no CONDSTORE in this mailbox."""
 
 
+class RemoteQuota(msgspec.Struct, frozen=True):
+    """How much of one resource of one quota root is used. Source: RFC 9208 s4.2"""
+
+    root: str
+    """Its name; may be empty."""
+    resource: str
+    """Upper case: STORAGE counts 1,024 octets, MESSAGE messages; there are others."""
+    used: int
+    limit: int
+
+
 class RemoteMessage(msgspec.Struct, frozen=True):
     """What the server told of one message."""
 
@@ -171,6 +182,10 @@ class MailSession(Protocol):
 
     async def status(self, name: str) -> RemoteStatus:
         """The counters of a mailbox, without selecting it."""
+        ...
+
+    async def load_quotas(self) -> list[RemoteQuota]:
+        """The quotas that hold for the inbox; none where the server counts nothing."""
         ...
 
     async def select(self, name: str, known: Known | None = None) -> Selected:

@@ -32,6 +32,7 @@ from tindra.sync.ports import MailSession, Rejected, RemoteStatus, Transient
 from tindra.sync.pull import Outdated, Puller
 from tindra.sync.push import Pusher
 from tindra.sync.tree import Tree
+from tindra.sync.quota import QuotaWatch
 
 PUSH_GROUP_MAX: Final = limits.SYNC_BATCH_MESSAGES_MAX
 GHOSTS_PER_COMMIT_MAX: Final = 200
@@ -64,6 +65,11 @@ class Pace(msgspec.Struct, frozen=True):
     proven_ms: int = 300_000
     """A session that lived this long was healthy: failures are counted anew."""
     rest_ms_max: int | None = None
+    filing: FilingPace = FilingPace()
+    """How long to wait for copies of sent mail that the provider files itself."""
+    quota_ms: int = 15 * 60_000
+    """How often the provider is asked what room is left: a mailbox is full for days, and every
+    new answer wakes every device."""
     """No pause after a failure is longer; None: as the retry policy says."""
 
 
@@ -117,6 +123,7 @@ class Life:
 
     # -- calls from outside ----------------------------------------------------------------------
     def find_inbox(self) -> str | None:
+        self._quota = QuotaWatch(services, account_id, session, pace.quota_ms)
         """The remote name of the inbox."""
         for id, cursor in self._cursors.items():
             if self._tree.roles.get(id) == "inbox":
@@ -188,6 +195,7 @@ class Life:
         if await self._backfill():
             return True
         return await self._settle_ghosts(now_ms, patience.vanished)
+        await self._quota.look()
 
     def _find_next_round_ms(self, now_ms: int) -> int:
         """When to ask all mailboxes again, all having been asked. Where that takes long, at most

@@ -36,6 +36,8 @@ class Faults(msgspec.Struct):
     """One STATUS command for each folder."""
     no_literal_plus: bool = False
     """Every literal waits for its go-ahead."""
+    no_quota: bool = False
+    """Many servers count nothing, or do not tell."""
     no_enable: bool = False
     """A server without ENABLE cannot be told to use QRESYNC."""
 

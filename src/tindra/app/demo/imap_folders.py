@@ -87,6 +87,23 @@ async def do_status(session: Session, arguments: Arguments) -> str:
     return "OK Counted"
 
 
+async def do_get_quota_root(session: Session, arguments: Arguments) -> str:
+    """GETQUOTAROOT: one root without a name for all folders. Source: RFC 9208 s4.1.2"""
+    folder = find_folder(session, arguments[0])
+    session.send(f'* QUOTAROOT {encode_name(folder.name)} ""')
+    return await do_get_quota(session, [b""])
+
+
+async def do_get_quota(session: Session, arguments: Arguments) -> str:
+    """GETQUOTA. Source: RFC 9208 s4.1.1"""
+    if read_bytes(arguments[0]):
+        raise CommandRefused("No quota root of that name")
+    store = session.server.store
+    used = (store.count_octets() + 1023) // 1024
+    session.send(f'* QUOTA "" (STORAGE {used} {store.storage_kib_max})')
+    return "OK Counted"
+
+
 async def do_select(session: Session, arguments: Arguments) -> str:
     """SELECT."""
     return _open(session, arguments, read_only=False)
@@ -329,6 +346,8 @@ COMMANDS: Final[Registry] = {
     "EXAMINE": ("user", do_examine),
     "CLOSE": ("folder", do_close),
     "UNSELECT": ("folder", do_unselect),
+    "GETQUOTAROOT": ("user", do_get_quota_root),
+    "GETQUOTA": ("user", do_get_quota),
     "CREATE": ("user", do_create),
     "DELETE": ("user", do_delete),
     "RENAME": ("user", do_rename),

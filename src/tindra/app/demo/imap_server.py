@@ -126,6 +126,7 @@ class ImapServer:
             "LIST-EXTENDED": True,
             "LIST-STATUS": not faults.no_list_status,
             "SPECIAL-USE": not faults.no_special_use,
+            "QUOTA": not faults.no_quota,
         }
         return [name for name, is_offered in offers.items() if is_offered]
 
@@ -300,6 +301,7 @@ class Connection:
             (faults.no_move, ("MOVE", "UID MOVE")),
             (faults.no_uidplus, ("UID EXPUNGE",)),
             (faults.no_enable, ("ENABLE",)),
+            (faults.no_quota, ("GETQUOTAROOT", "GETQUOTA")),
             (faults.no_auth, ("AUTHENTICATE",)),
         ):
             if is_off:

@@ -17,6 +17,10 @@ DELIMITER: Final = "/"
 """Between the levels of a folder name."""
 
 
+STORAGE_KIB_MAX: Final = 5 * 1024 * 1024
+"""The quota of the account, 5 GiB: it is told, and not enforced."""
+
+
 class StoredMessage(msgspec.Struct, eq=False):
     """A message in one folder."""
 
@@ -122,7 +126,12 @@ class MailStore:
     def __init__(self, uidvalidity_first: int = 1) -> None:
         self._uidvalidity_next = uidvalidity_first
         self.folders: dict[str, Folder] = {}
+        self.storage_kib_max = STORAGE_KIB_MAX
         self.create("INBOX")
+
+    def count_octets(self) -> int:
+        """What all messages weigh together."""
+        return sum(len(m.raw) for folder in self.folders.values() for m in folder.messages.values())
 
     def find(self, name: str) -> Folder | None:
         """A folder by name; INBOX in any letter case."""

@@ -21,14 +21,22 @@ from typing import Final
 from tindra.base.limits import MAILBOXES_PER_ACCOUNT_MAX
 from tindra.outside.imap.client import ImapConnection
 from tindra.outside.imap.quirks import POLL_MS, Quirks
+from tindra.outside.imap.quota import QuotaAnswer, has_quota
 from tindra.outside.imap.roles import Candidate, decide_roles
 from tindra.outside.imap.verdicts import judge_status
-from tindra.outside.imap.window import UNSETTABLE, FetchWindow, to_message
+from tindra.outside.imap.window import (
+    UNSETTABLE,
+    FetchWindow,
+    gather_messages,
+    keep_latest,
+    to_message,
+)
 from tindra.sync.ports import (
     Known,
     Rejected,
     RemoteMailbox,
     RemoteMessage,
+    RemoteQuota,
     RemoteStatus,
     Selected,
     Transient,
@@ -188,6 +196,14 @@ class ImapSession:
             highest_modseq=told.get("HIGHESTMODSEQ") or None,
         )
 
+    async def load_quotas(self) -> list[RemoteQuota]:
+        """The quotas that hold for the inbox."""
+        answer = QuotaAnswer()
+        if has_quota(self._capabilities):
+            async with self._turn(answer.take):
+                await self._run(verbs.get_quota_root(Mailbox("INBOX")), "tell the quotas")
+        return answer.list_quotas()
+
     async def select(self, name: str, known: Known | None = None) -> Selected:
         """Select `name`, with QRESYNC when `known` is given and the server can."""
         facts = None
@@ -214,7 +230,7 @@ class ImapSession:
                 exists=answer.exists,
                 highest_modseq=answer.highest_modseq if self._has_modseq else None,
             ),
-            changed=_gather(answer.changed) if is_resynced else [],
+            changed=gather_messages(answer.changed) if is_resynced else [],
             vanished=answer.vanished if is_resynced else [],
             is_resynced=is_resynced,
             permanent_flags=_ALL_FLAGS if permanent is None else permanent,
@@ -282,7 +298,7 @@ class ImapSession:
 
         def listen(event: Event) -> None:
             if isinstance(event, Fetch) and event.uid is not None and has_uid(wanted, event.uid):
-                _keep(latest, event)
+                keep_latest(latest, event)
 
         async with self._turn(listen):
             self._check_selected()
@@ -582,18 +598,3 @@ def _tell_known(uids: list[UidRange]) -> list[UidRange]:
 
 def _is_selectable(item: ListItem) -> bool:
     return not item.attributes & {"\\noselect", "\\nonexistent"}
-
-
-def _gather(fetches: list[Fetch]) -> list[RemoteMessage]:
-    """One message a UID, ascending."""
-    latest: dict[int, Fetch] = {}
-    for fetch in fetches:
-        _keep(latest, fetch)
-    return [to_message(latest[uid]) for uid in sorted(latest)]
-
-
-def _keep(latest: dict[int, Fetch], fetch: Fetch) -> None:
-    """Of several answers about one message the last that told flags counts."""
-    assert fetch.uid is not None
-    if fetch.flags is not None or fetch.uid not in latest:
-        latest[fetch.uid] = fetch

@@ -147,3 +147,18 @@ def to_message(fetch: Fetch, raw: bytes | None = None) -> RemoteMessage:
         has_flags=fetch.flags is not None,
         email_id=fetch.email_id,
     )
+
+
+def gather_messages(fetches: list[Fetch]) -> list[RemoteMessage]:
+    """One message a UID, ascending."""
+    latest: dict[int, Fetch] = {}
+    for fetch in fetches:
+        keep_latest(latest, fetch)
+    return [to_message(latest[uid]) for uid in sorted(latest)]
+
+
+def keep_latest(latest: dict[int, Fetch], fetch: Fetch) -> None:
+    """Of several answers about one message the last that told flags counts."""
+    assert fetch.uid is not None
+    if fetch.flags is not None or fetch.uid not in latest:
+        latest[fetch.uid] = fetch

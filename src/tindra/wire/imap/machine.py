@@ -110,7 +110,9 @@ _ALLOWED: Final[dict[str, frozenset[State]]] = {
     **dict.fromkeys(("STARTTLS", "AUTHENTICATE", "LOGIN"), frozenset({State.NOT_AUTHENTICATED})),
     "ENABLE": frozenset({State.AUTHENTICATED}),
     **dict.fromkeys(("LIST", "STATUS", "SELECT", "EXAMINE", "APPEND", "IDLE"), _BOTH),
-    **dict.fromkeys(("CREATE", "RENAME", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE"), _BOTH),
+    **dict.fromkeys(
+        ("CREATE", "RENAME", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE", "GETQUOTAROOT"), _BOTH
+    ),
     **dict.fromkeys(
         ("UID FETCH", "UID STORE", "UID COPY", "UID MOVE", "UID EXPUNGE", "UID SEARCH"),
         frozenset({State.SELECTED}),

@@ -8,7 +8,8 @@ tagged, untagged nor a go-ahead raises.
 
 Invariants: any `Line` gives a `Response` or `RemoteProtocolError`; cost linear; sets stay ranges.
 
-Sources: RFC 9051 s7, RFC 7162 s3, RFC 4731 s3, RFC 4315 s3, RFC 8474 s5.3, RFC 2971 s3.2.
+Sources: RFC 9051 s7, RFC 7162 s3, RFC 4731 s3, RFC 4315 s3, RFC 8474 s5.3, RFC 2971 s3.2,
+RFC 9208 s4.2.
 """
 
 from __future__ import annotations
@@ -129,6 +130,20 @@ class MailboxStatus(msgspec.Struct, frozen=True):
     items: dict[str, int]
 
 
+class QuotaRoots(msgspec.Struct, frozen=True):
+    """The names of the quota roots of a mailbox; one may be empty. Source: RFC 9208 s4.2.2"""
+
+    raw_name: bytes
+    roots: list[bytes]
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What a quota root holds: upper-case resource -> (used, limit). Source: RFC 9208 s4.2.1"""
+
+    root: bytes
+    resources: dict[str, tuple[int, int]]
+
+
 class Fetch(msgspec.Struct, frozen=True):
     """What one FETCH answer told of one message; None: it was silent on that."""
 
@@ -211,6 +226,8 @@ Untagged: TypeAlias = (
     | Enabled
     | ListItem
     | MailboxStatus
+    | QuotaRoots
+    | Quota
     | Fetch
     | Flags
     | Exists
@@ -418,6 +435,27 @@ def _read_mailbox_status(line: Line) -> MailboxStatus:
     return MailboxStatus(raw_name, items)
 
 
+def _read_quota_roots(line: Line) -> QuotaRoots:
+    names = [b"NIL" if token is None else read_bytes(token) for token in parse_tokens(line)[2:]]
+    if not names:
+        raise RemoteProtocolError("a QUOTAROOT answer without a mailbox")
+    return QuotaRoots(names[0], names[1:])
+
+
+def _read_quota(line: Line) -> Quota:
+    tokens = parse_tokens(line)
+    if len(tokens) < 4:
+        raise RemoteProtocolError("a QUOTA answer without its list")
+    triples = read_list(tokens[3])
+    resources: dict[str, tuple[int, int]] = {}
+    for index in range(0, len(triples) - 2, 3):
+        name, used, limit = triples[index : index + 3]
+        # Some servers write -1 for "no limit": then there is none to tell of.
+        if isinstance(name, str) and "-1" not in (used, limit):
+            resources[name.upper()] = (read_number(used), read_number(limit))
+    return Quota(b"NIL" if tokens[2] is None else read_bytes(tokens[2]), resources)
+
+
 def _read_flags_line(line: Line) -> Flags:
     tokens = parse_tokens(line)
     return Flags(read_flags(tokens[2] if len(tokens) > 2 else None))
@@ -475,6 +513,8 @@ _READERS: Final[dict[str, Callable[[Line], Untagged]]] = {
     "LIST": _read_list_item,
     "XLIST": _read_list_item,
     "STATUS": _read_mailbox_status,
+    "QUOTAROOT": _read_quota_roots,
+    "QUOTA": _read_quota,
     "FLAGS": _read_flags_line,
     "VANISHED": _read_vanished,
     "SEARCH": _read_search,

@@ -120,6 +120,11 @@ def status(mailbox: Mailbox, items: Iterable[str]) -> Command:
     return Command(name="STATUS", arguments=(mailbox, Group(list(map(Atom, items)))))
 
 
+def get_quota_root(mailbox: Mailbox) -> Command:
+    """GETQUOTAROOT: the quota roots of a mailbox, and what they hold. Source: RFC 9208 s4.1.2"""
+    return Command(name="GETQUOTAROOT", arguments=(mailbox,))
+
+
 def select(
     mailbox: Mailbox,
     *,
