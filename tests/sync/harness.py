@@ -102,6 +102,8 @@ class Mirrored:
         self.world = world
         self.imap = imap
         self.pace = pace
+        self.smtp: Endpoint | None = None
+        """Where mail is sent, if anywhere."""
         self.connection_id = ""
         self.unexpected: list[BaseException] = []
         self.is_error_expected = False
@@ -134,7 +136,7 @@ class Mirrored:
             self.world.account_id,
             "me@example.test",
             (self.endpoint, self.password if password is None else password),
-            None,
+            None if self.smtp is None else (self.smtp, self.password),
         )
         self.start()
 

@@ -8,7 +8,7 @@ different, an intent is left: no difference is ever silent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -20,6 +20,7 @@ from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals
 from tindra.model.mail import EmailRow, RemoteRow, encode_email_id, parse_email_id
 from tindra.model.stored import BlobRow
 from tindra.sync.cursor import RemoteCursor, put_cursor
+from tindra.sync.filing import OWN_ROLES, Twins, find_twins, note_filed
 from tindra.sync.intents import EMAIL_TOPIC, leave_intents
 from tindra.sync.mirror import MirrorReader, MirrorStore, MirrorTx
 from tindra.sync.plan import (
@@ -97,15 +98,22 @@ async def apply_messages(
     The same content is the same Email, wherever and however often the provider holds it: it keeps
     its id when it moves, and when uids start anew.
     """
-    if not any(row.id == mailbox_id for row in await tx.store.load_mailboxes()):
+    roles = {row.id: row.role for row in await tx.store.load_mailboxes()}
+    if mailbox_id not in roles:
         return []  # destroyed here meanwhile; the next look at the tree settles it
     docs = await _find_known(tx, fetched)
+    twins = await _find_twins(tx, mailbox_id, roles[mailbox_id], fetched, docs)
+    docs |= twins.docs
     fresh: dict[str, Fetched] = {}
     for item in fetched:
         if item.arrival.blob_id not in docs:
             fresh.setdefault(item.arrival.blob_id, item)
     known = {docs[i.arrival.blob_id]: i for i in reversed(fetched) if i.arrival.blob_id in docs}
-    joined = await _join_known(tx, mailbox_id, known)
+    drafts = {id for id, role in roles.items() if role == "drafts"}
+    is_sent = roles[mailbox_id] == "sent"
+    joined = await _join_known(tx, mailbox_id, known, twins.sent if is_sent else (), drafts)
+    if is_sent:
+        await note_filed(tx, joined.fresh, twins.sent)
     for item in fresh.values():
         await tx.put_blob(item.blob)
     now_ms = tx.clock.now_ms()
@@ -130,15 +138,15 @@ async def apply_messages(
                 encode_email_id(docs[item.arrival.blob_id]),
                 item.keywords
                 if item.message.has_flags
-                else joined.get(docs[item.arrival.blob_id], ()),
+                else joined.agreed.get(docs[item.arrival.blob_id], ()),
                 item.message.modseq or 0,
             )
             for item in fetched
         ]
     )
     await put_cursor(tx, mailbox_id, cursor)
-    twins = len(fetched) > len(fresh) + len(known)
-    await apply_intents(tx, [*known, *(row.doc_id for row in rows if twins)], mirrored)
+    has_equal = len(fetched) > len(fresh) + len(known)
+    await apply_intents(tx, [*known, *(row.doc_id for row in rows if has_equal)], mirrored)
     return [(row, item.arrival) for row, item in zip(rows, fresh.values(), strict=True)]
 
 
@@ -157,13 +165,48 @@ async def _find_known(tx: Tx, fetched: Sequence[Fetched]) -> dict[str, int]:
     return expected | {blob: doc for blob, doc in found.items() if blob in blobs}
 
 
+async def _find_twins(
+    tx: Tx,
+    mailbox_id: MailboxId,
+    role: str | None,
+    fetched: Sequence[Fetched],
+    docs: Mapping[str, int],
+) -> Twins:
+    """The provider's own copies of what was sent from here."""
+    unknown = [item.arrival for item in fetched if item.arrival.blob_id not in docs]
+    if role not in OWN_ROLES or not unknown:
+        return Twins({}, frozenset())
+    ghosts = await mirror_of(tx).load_remote(GHOST_MARK + mailbox_id, None)
+    return await find_twins(tx, unknown, {str(ghost.email_id) for ghost in ghosts})
+
+
+class _Joined(NamedTuple):
+    """What became of Emails that were here already."""
+
+    agreed: dict[int, tuple[str, ...]]
+    """Email number -> its keywords in base."""
+    fresh: set[int]
+    """Those that the provider did not have in this Mailbox before."""
+
+
 async def _join_known(
-    tx: Tx, mailbox_id: MailboxId, items: dict[int, Fetched]
-) -> dict[int, tuple[str, ...]]:
-    """Emails that are here already are (also) in this Mailbox now; gives their base keywords."""
+    tx: Tx,
+    mailbox_id: MailboxId,
+    items: dict[int, Fetched],
+    sent: Collection[int],
+    drafts: Set[str],
+) -> _Joined:
+    """Emails that are here already are (also) in this Mailbox now.
+
+    Args:
+        sent: those that the provider put there because we sent them: where devices have put them
+            meanwhile is newer, unless they still lie among the drafts.
+        drafts: the Mailboxes of drafts.
+    """
     mirror = mirror_of(tx)
     base = await load_base(mirror, list(items))
     agreed: dict[int, tuple[str, ...]] = {}
+    fresh: set[int] = set()
     updates = []
     for row in await tx.store.load_emails(list(items)) if items else ():
         rows = base.get(row.id, [])
@@ -173,9 +216,14 @@ async def _join_known(
         item = items[row.doc_id]
         now = item.keywords if item.message.has_flags else was
         found = {r.mailbox_id for r in rows if not is_ghost(r)} | {mailbox_id}
+        if all(find_home(r) != mailbox_id for r in rows):
+            fresh.add(row.doc_id)
+        places = row.mailbox_ids
+        if row.doc_id not in sent or not drafts.isdisjoint(places):
+            places = merge_places(found, rows, row.mailbox_ids)
         after = msgspec.structs.replace(
             row,
-            mailbox_ids=merge_places(found, rows, row.mailbox_ids),
+            mailbox_ids=places,
             keywords=merge_sets(now, was, row.keywords),
         )
         updates.append((row, after))
@@ -183,7 +231,7 @@ async def _join_known(
             if ghost.modseq == GHOST_LOST or find_home(ghost) == mailbox_id:
                 await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
     await tx.update_emails(updates)
-    return agreed
+    return _Joined(agreed, fresh)
 
 
 async def apply_intents(tx: Tx, docs: Sequence[int], mirrored: Collection[str]) -> None:

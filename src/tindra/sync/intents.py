@@ -39,6 +39,12 @@ async def note_mailboxes(tx: Tx, changes: list[Change]) -> None:
         await leave_intents(tx, MAILBOX_TOPIC, (change.id for change in changes))
 
 
+async def note_sent(tx: Tx, email_id: str) -> None:
+    """The sending of an Email has come to an end."""
+    if await _is_mirrored(tx):
+        await leave_intents(tx, EMAIL_TOPIC, [email_id])
+
+
 async def leave_intents(tx: Tx, topic: str, ids: Iterable[str]) -> None:
     """Have these objects looked at again."""
     for id in dict.fromkeys(ids):

@@ -72,6 +72,10 @@ class Patience:
                 wait_ms = decide_wait_ms(breaks, self._random)
                 self._until[row.key] = row.modseq, now_ms + wait_ms
 
+    def note_held(self, row: OutboxRow, until_ms: int) -> None:
+        """It is not time for it yet."""
+        self._until[row.key] = row.modseq, until_ms
+
     def has_broken(self, row: OutboxRow) -> bool:
         """Whether a session broke over it."""
         return row.key in self._breaks

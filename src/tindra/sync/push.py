@@ -20,12 +20,21 @@ from tindra.model.mail import EmailRow, RemoteRow, parse_email_id
 from tindra.model.stored import OutboxRow
 from tindra.sync.apply import load_base, mirror_of, read_mirror
 from tindra.sync.cursor import RemoteCursor, load_cursors
+from tindra.sync.filing import (
+    Filing,
+    FilingPace,
+    apply_files_sent,
+    decide_hold_ms,
+    is_waited_for,
+    load_filing,
+)
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import (
     GHOST_LOST,
     KeywordPush,
     PlacePush,
     PushPlan,
+    find_home,
     make_flag,
     make_ghost,
     plan_push,
@@ -40,15 +49,20 @@ class PushViews(NamedTuple):
     emails: dict[str, EmailRow]
     base: dict[str, list[RemoteRow]]
     cursors: dict[str, RemoteCursor]
+    filing: Filing
 
 
 async def load_views(reader: MirrorReader, ids: Sequence[str]) -> PushViews:
-    """Local and base of these Emails. Cost: three reads."""
+    """Local and base of these Emails. Cost: four reads; one more where one of them was sent."""
     docs = [doc for id in ids if (doc := parse_email_id(id)) is not None]
+    emails = await reader.load_emails(docs) if docs else []
+    base = await load_base(reader, docs)
+    held = {id: {find_home(row) for row in rows} for id, rows in base.items()}
     return PushViews(
-        {str(row.id): row for row in await reader.load_emails(docs)} if docs else {},
-        await load_base(reader, docs),
+        {str(row.id): row for row in emails},
+        base,
         await load_cursors(reader),
+        await load_filing(reader, emails, held),
     )
 
 
@@ -66,6 +80,7 @@ class Pusher:
         puller: reads on the same session; called where the provider did not say which uid a
             message got, and before anything that may have been done already.
         look_at_tree: reads the list of mailboxes again; whether it is another one than we knew.
+        filing: how long to wait for copies that the provider files itself.
     """
 
     def __init__(
@@ -75,22 +90,26 @@ class Pusher:
         session: MailSession,
         puller: Puller,
         look_at_tree: Callable[[], Awaitable[bool]],
+        filing: FilingPace,
     ) -> None:
         self._services = services
         self._account_id = account_id
         self._session = session
         self._puller = puller
         self._look_at_tree = look_at_tree
+        self._filing = filing
 
-    async def push_emails(self, rows: Sequence[OutboxRow]) -> None:
+    async def push_emails(self, rows: Sequence[OutboxRow]) -> dict[str, int]:
         """Carry out the intents about Emails, and finish them.
 
+        Returns: key -> when to look again, in milliseconds from now, of intents that were put off:
+            the provider may file these Emails itself.
         Raises: ProviderError; what was done until then is known to base. Outdated: plan again.
         """
         ids = [row.key for row in rows]
         views = await self._load(ids)
         plans = plan_group(ids, views)
-        targets = self._list_unsafe_targets(plans)
+        targets = self._list_unsafe_targets(plans, views)
         if targets:
             # It may be there already: we may have died between the command and the note of it.
             await self._expect_appends(plans, views)
@@ -98,10 +117,37 @@ class Pusher:
                 await self._reach(views.cursors[mailbox_id].name, mailbox_id)
             views = await self._load(ids)
             plans = plan_group(ids, views)
+        held = self._find_held(plans, views)
+        plans = {id: plan for id, plan in plans.items() if id not in held}
         await self._push_keywords(plans)
         await self._push_places(plans, views)
         self._puller.intake.expect_nothing()
-        await self._finish(rows)
+        await self._note_unfiled(plans, views)
+        await self._finish([row for row in rows if row.key not in held])
+        return held
+
+    def _find_held(self, plans: Mapping[str, PushPlan], views: PushViews) -> dict[str, int]:
+        now_ms = self._services.clock.now_ms()
+        found = {}
+        for id in _list_filed(plans, views):
+            own = views.filing.submissions.get(id, ())
+            wait_ms = decide_hold_ms(own, views.filing.files_sent, now_ms, self._filing)
+            if wait_ms:
+                found[id] = wait_ms
+        return found
+
+    async def _note_unfiled(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
+        """We waited for a copy of the provider's, and had to put ours."""
+        filing = views.filing
+        if filing.files_sent is not None:
+            return
+        if not any(is_waited_for(filing.submissions[id]) for id in _list_filed(plans, views)):
+            return
+
+        async def write(tx: Tx) -> None:
+            await apply_files_sent(tx, False)
+
+        await transact(self._services, self._account_id, "mirror-filing", write, "provider")
 
     async def _reach(self, name: str, mailbox_id: str) -> None:
         """Look into a mailbox; one that is only a node of the tree, or went, is made first."""
@@ -123,11 +169,19 @@ class Pusher:
         except Rejected:
             raise refusal from None
 
-    def _list_unsafe_targets(self, plans: Mapping[str, PushPlan]) -> list[str]:
+    def _list_unsafe_targets(self, plans: Mapping[str, PushPlan], views: PushViews) -> list[str]:
         is_move_safe = not self._session.capabilities.isdisjoint({"MOVE", "IMAP4REV2"})
         safe = {"expunge", "move"} if is_move_safe else {"expunge"}
-        places = [place for plan in plans.values() for place in plan.places]
-        found = (p.mailbox_id for p in places if p.kind not in safe and p.mailbox_id is not None)
+        filed = _list_filed(plans, views)
+        found = []
+        for id, plan in plans.items():
+            own = views.filing.submissions.get(id, ()) if id in filed else ()
+            if id in filed and own and not is_waited_for(own):
+                continue  # it waits to be sent: nothing can be there yet
+            for place in plan.places:
+                is_unsafe = place.kind not in safe or bool(own)
+                if is_unsafe and place.mailbox_id is not None:
+                    found.append(place.mailbox_id)
         return list(dict.fromkeys(found))
 
     async def _expect_appends(self, plans: Mapping[str, PushPlan], views: PushViews) -> None:
@@ -253,6 +307,16 @@ class Pusher:
                 await tx.store.finish_outbox(row)
 
         await transact(self._services, self._account_id, "mirror-done", write, "provider")
+
+
+def _list_filed(plans: Mapping[str, PushPlan], views: PushViews) -> set[str]:
+    """Emails that were sent from here and are to be put into the sent mail."""
+    return {
+        id
+        for id, plan in plans.items()
+        if id in views.filing.submissions
+        and any(place.mailbox_id in views.filing.sent for place in plan.places)
+    }
 
 
 def _is_kept(keyword: str, permanent: frozenset[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -10,19 +10,20 @@ from tindra.base.ids import AccountId, ThreadId
 from tindra.core.services import Services
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.sync.apply import load_base, read_mirror
+from tindra.sync.filing import THREAD_EMAILS_MAX
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import is_ghost
 
-THREAD_EMAILS_MAX: Final = 200
-"""Of a longer Thread the newest are looked at: the copy is one of them."""
-
 
 async def is_filed(services: Services, account_id: AccountId, obj: dict[str, Any]) -> bool:
-    """Whether the provider has another copy of a submission's message in its sent mail.
+    """Whether the provider has its own copy of a submission's message in its sent mail.
 
-    Many providers file what they send. What our own mirror put there is the Email itself and proves
-    nothing; another one of the same Message-ID does. Cost: one Thread.
+    Where the mirror took that copy for the Email itself, it said so then (sync/filing). Beside an
+    Email that is still a draft it is another one of the same Message-ID; what our own mirror put
+    there is the Email itself and proves nothing. Cost: one Thread.
     """
+    if obj.get("isFiled"):
+        return True
 
     async def read(reader: MirrorReader) -> bool:
         sent = {row.id for row in await reader.load_mailboxes() if row.role == "sent"}

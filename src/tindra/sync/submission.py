@@ -24,6 +24,7 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.submission import TOPIC, make_status
 from tindra.model.stored import OutboxRow
+from tindra.sync.intents import note_sent
 from tindra.sync.ports import ProviderError, Rejected, ServerSettings, Throttled, Transient
 from tindra.sync.sent import is_filed
 
@@ -395,7 +396,12 @@ class SubmissionRunner:
             after = obj
             if obj is not None and obj["sendState"] != "canceled":
                 after = decide(obj)
+                if after["sendState"] not in ("pending", obj["sendState"]):
+                    after = after | {"endedMs": now_ms}
                 await tx.update("EmailSubmission", row.key, obj, after)
+            if after is not None and after["sendState"] != "pending":
+                # Now it may be told to the provider where the Email belongs (sync/filing).
+                await note_sent(tx, after["emailId"])
             if after is not None and after["sendState"] == "uncertain":
                 await tx.put_outbox(TOPIC, row.key, None, look_ms)
             elif after is None or after["sendState"] != "pending":

@@ -23,6 +23,7 @@ from tindra.model.mail import RemoteRow
 from tindra.model.stored import OutboxRow
 from tindra.sync.apply import apply_ghosts, apply_revert, list_ghosts, read_mirror
 from tindra.sync.cursor import RemoteCursor, count_progress
+from tindra.sync.filing import FilingPace
 from tindra.sync.intake import Intake, Report
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.mirror import MirrorReader
@@ -31,8 +32,8 @@ from tindra.sync.plan import decide_vanished
 from tindra.sync.ports import MailSession, Rejected, RemoteStatus, Transient
 from tindra.sync.pull import Outdated, Puller
 from tindra.sync.push import Pusher
-from tindra.sync.tree import Tree
 from tindra.sync.quota import QuotaWatch
+from tindra.sync.tree import Tree
 
 PUSH_GROUP_MAX: Final = limits.SYNC_BATCH_MESSAGES_MAX
 GHOSTS_PER_COMMIT_MAX: Final = 200
@@ -64,12 +65,12 @@ class Pace(msgspec.Struct, frozen=True):
     """Progress is written at most this often: each writing wakes every device."""
     proven_ms: int = 300_000
     """A session that lived this long was healthy: failures are counted anew."""
-    rest_ms_max: int | None = None
     filing: FilingPace = FilingPace()
     """How long to wait for copies of sent mail that the provider files itself."""
     quota_ms: int = 15 * 60_000
     """How often the provider is asked what room is left: a mailbox is full for days, and every
     new answer wakes every device."""
+    rest_ms_max: int | None = None
     """No pause after a failure is longer; None: as the retry policy says."""
 
 
@@ -118,12 +119,14 @@ class Life:
         intake = Intake(services, account_id, self._cursors, self._on_stored, report)
         self._puller = Puller(services, account_id, session, self._cursors, intake, self._is_called)
         self._puller.hold_ms = pace.poll_ms
-        self._pusher = Pusher(services, account_id, session, self._puller, self._look_at_tree)
+        self._pusher = Pusher(
+            services, account_id, session, self._puller, self._look_at_tree, pace.filing
+        )
         self._tree = Tree(services, account_id, session, self._cursors, self._puller)
+        self._quota = QuotaWatch(services, account_id, session, pace.quota_ms)
 
     # -- calls from outside ----------------------------------------------------------------------
     def find_inbox(self) -> str | None:
-        self._quota = QuotaWatch(services, account_id, session, pace.quota_ms)
         """The remote name of the inbox."""
         for id, cursor in self._cursors.items():
             if self._tree.roles.get(id) == "inbox":
@@ -192,10 +195,10 @@ class Life:
         if not self._unasked and now_ms >= self._find_next_round_ms(now_ms):
             await self._start_round()
             return True
+        await self._quota.look()
         if await self._backfill():
             return True
         return await self._settle_ghosts(now_ms, patience.vanished)
-        await self._quota.look()
 
     def _find_next_round_ms(self, now_ms: int) -> int:
         """When to ask all mailboxes again, all having been asked. Where that takes long, at most
@@ -344,20 +347,21 @@ class Life:
         for row in alone:
             await self._try([row], patience, self._pusher.push_emails)
 
-    async def _push_mailbox(self, rows: Sequence[OutboxRow]) -> None:
+    async def _push_mailbox(self, rows: Sequence[OutboxRow]) -> dict[str, int]:
         await self._tree.push(rows[0])
+        return {}
 
     async def _try(
         self,
         rows: list[OutboxRow],
         patience: Patience,
-        push: Callable[[Sequence[OutboxRow]], Awaitable[None]],
+        push: Callable[[Sequence[OutboxRow]], Awaitable[dict[str, int]]],
         is_group: bool = False,
     ) -> None:
         """Raises: Rejected, for a group; Transient: the session is over."""
         now_ms = self._services.clock.monotonic_ms()
         try:
-            await push(rows)
+            held = await push(rows)
         except Outdated:
             return  # planned with uids or names of old: plan again in the next turn
         except Rejected as error:
@@ -374,6 +378,9 @@ class Life:
             patience.forget(rows)
             if not patience.count:
                 self._problems.pop(_PUSH, None)
+            for row in rows:
+                if row.key in held:
+                    patience.note_held(row, now_ms + held[row.key])
 
     async def _put_off(self, row: OutboxRow, patience: Patience, error: Rejected) -> None:
         """Refused: try again later, at last give up; the words of the provider are shown."""

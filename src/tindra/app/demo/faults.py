@@ -128,7 +128,10 @@ class Faults(msgspec.Struct):
     smtp_refuse_login: bool = False
     """535: the password is wrong."""
     files_sent_copy: bool = False
-    """Large providers file sent mail by themselves: appending a copy as well makes two."""
+    """Large providers file sent mail by themselves: appending a copy as well makes two. Theirs has
+    a field more."""
+    files_sent_after_ms: int = 0
+    """And not before their 250, but so much later."""
     message_bytes_max: int | None = None
     """SIZE as announced; a larger mail gets 552 for good."""
 

@@ -95,6 +95,7 @@ class DemoProvider:
         self._dice = seeded_dice(self._life_seed, "life")
         self._arrivals = 0
         self._answers = 0
+        self._filing: list[asyncio.TimerHandle] = []
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         logins = {USERNAME: PASSWORD}
         self.imap = ImapServer(self.store, clock, self.faults, logins, tokens, tls)
@@ -131,6 +132,8 @@ class DemoProvider:
 
     async def stop(self) -> None:
         """Close both servers and all connections; the mailbox stays."""
+        for timer in self._filing:
+            timer.cancel()
         await self.imap.stop()
         await self.smtp.stop()
 
@@ -197,7 +200,7 @@ class DemoProvider:
         """The SMTP server has taken a message."""
         self.outbox.append(sent)
         if self.faults.files_sent_copy:
-            self.deliver(sent.raw, "Sent", ("\\Seen",))
+            self._file_later(sent, self.faults.files_sent_after_ms / 1000)
         for recipient in sent.recipients:
             address = recipient.lower()
             if address == OWNER_ADDRESS:
@@ -205,6 +208,18 @@ class DemoProvider:
             if self._waiting.qsize() < WAITING_REPLIES_MAX:
                 delay_ms = self._dice.randrange(REPLY_MS_MIN, REPLY_MS_MAX)
                 self._waiting.put_nowait(_Waiting(sent.time_ms + delay_ms, address, sent.raw))
+
+    def _file_later(self, sent: SentMessage, wait_s: float) -> None:
+        if wait_s <= 0:
+            self._file(sent)
+            return
+        loop = asyncio.get_running_loop()
+        self._filing = [timer for timer in self._filing if timer.when() > loop.time()]
+        self._filing.append(loop.call_later(wait_s, self._file, sent))
+
+    def _file(self, sent: SentMessage) -> None:
+        trace = f"Received: from {USERNAME} by mx.tindra.test; {sent.time_ms}\r\n".encode()
+        self.deliver(trace + sent.raw, "Sent", ("\\Seen",))
 
     def _store(self, message: DemoMessage) -> None:
         folder = self.store.create(message.folder)
