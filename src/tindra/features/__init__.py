@@ -9,7 +9,6 @@ from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.snooze import SNOOZE_FEATURE
-from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
 from tindra.features.quota import QUOTA_FEATURE
 
 ALL: tuple[Feature, ...] = (
@@ -21,4 +20,3 @@ ALL: tuple[Feature, ...] = (
     BLOB_FEATURE,
 )
     QUOTA_FEATURE,
-    PUSH_SUBSCRIPTION_FEATURE,
