@@ -8,8 +8,8 @@ from tindra.features.change_log import CHANGE_LOG_FEATURE
 from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
-from tindra.features.snooze import SNOOZE_FEATURE
 from tindra.features.quota import QUOTA_FEATURE
+from tindra.features.snooze import SNOOZE_FEATURE
 
 ALL: tuple[Feature, ...] = (
     MAIL_FEATURE,
@@ -18,5 +18,5 @@ ALL: tuple[Feature, ...] = (
     SNOOZE_FEATURE,
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
-)
     QUOTA_FEATURE,
+)
