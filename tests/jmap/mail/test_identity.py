@@ -87,6 +87,7 @@ async def test_a_whole_domain_can_be_an_identity(world: World) -> None:
         {"replyTo": [{"name": "x"}]},
         {"name": "a\r\nBcc: evil@x.test"},
         {"bcc": [{"name": "a\0", "email": "x@y.test"}]},
+        {"replyTo": [{"email": "x@y.test\r\nBcc: z@y.test"}]},
         {"bcc": [{"email": "x@y.test", "extra": 1}]},
         {"mayDelete": False},
         {"id": "i1"},
@@ -104,6 +105,53 @@ async def test_a_signature_of_a_megabyte_is_too_large(world: World) -> None:
         "Identity/set", create={"i": {"email": OWN, "htmlSignature": "x" * 1_000_000}}
     )
     assert made["notCreated"]["i"]["type"] == "tooLarge"
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["", "-- <br>Alex", "<div><b>Alex</b></div><div>Master of <i>Email</i></div>",
+     '<p style="color:red">Hi &amp; bye</p>', '<img src="https://logo.test/a.png" alt="Logo">'],
+)  # fmt: skip
+async def test_a_harmless_signature_stays_as_it_is(world: World, html: str) -> None:
+    made = await world.call("Identity/set", create={"i": {"email": OWN, "htmlSignature": html}})
+    assert "htmlSignature" not in made["created"]["i"] or not html
+    got = await world.call("Identity/get", ids=[made["created"]["i"]["id"]])
+    assert got["list"][0]["htmlSignature"] == html
+
+
+@pytest.mark.parametrize(
+    ("html", "kept"),
+    [
+        ("<b>Alex</b><script>steal()</script>", "<b>Alex</b>"),
+        ('<img src="https://x.test/a.png" onerror="steal()">', '<img src="https://x.test/a.png">'),
+        ("<form action=/x><p>Hi</p></form>", "<p>Hi</p>"),
+        ("<style>*{display:none}</style><p>Hi</p>", "<p>Hi</p>"),
+    ],
+)
+async def test_a_signature_that_does_something_is_cleaned_and_told(
+    world: World, html: str, kept: str
+) -> None:
+    made = await world.call("Identity/set", create={"i": {"email": OWN, "htmlSignature": html}})
+    assert made["created"]["i"]["htmlSignature"] == kept
+    id = made["created"]["i"]["id"]
+    made = await world.call("Identity/set", update={id: {"htmlSignature": html + html}})
+    assert made["updated"][id] == {"htmlSignature": kept + kept}
+    got = await world.call("Identity/get", ids=[id])
+    assert got["list"][0]["htmlSignature"] == kept + kept
+
+
+async def test_null_means_the_default(world: World) -> None:
+    id = await add_identity(world, name="Al", replyTo=[{"name": None, "email": "x@y.test"}])
+    patch = {"name": None, "replyTo": None, "textSignature": None, "htmlSignature": None}
+    assert id in (await world.call("Identity/set", update={id: patch}))["updated"]
+    [got] = (await world.call("Identity/get", ids=[id]))["list"]
+    assert [got[name] for name in patch] == ["", None, "", ""]
+
+
+async def test_all_are_got_at_once(world: World) -> None:
+    ids = {await add_identity(world, email=f"u{n}@example.org") for n in range(3)}
+    got = await world.call("Identity/get", ids=None)
+    assert {one["id"] for one in got["list"]} == ids
 
 
 async def test_an_identity_can_be_destroyed(world: World) -> None:

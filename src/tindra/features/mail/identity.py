@@ -15,6 +15,7 @@ from tindra.core.errors import SetError
 from tindra.core.objects import ObjectType, Property
 from tindra.core.tx import Tx
 from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
+from tindra.wire.html.sanitise import sanitise_html
 
 SUBMISSION = "urn:ietf:params:jmap:submission"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -60,15 +61,26 @@ async def _check(
     _check_names(after)
     if before is None:
         await _check_email(context, after["email"])
+    if before is None or after["htmlSignature"] != before["htmlSignature"]:
+        after["htmlSignature"] = clean_signature(after["htmlSignature"])
+
+
+def clean_signature(html: str) -> str:
+    """A snippet for the body of a message. Who shares the account gets it into their own page
+    while they write, so nothing in it may do more than show. Source: RFC 8621 s6, s9.2
+    """
+    return sanitise_html(html, cid_url=lambda cid: f"cid:{cid}", allow_remote=True).html
 
 
 def _check_names(identity: dict[str, Any]) -> None:
-    """A name goes into header fields, which have no room for control characters."""
+    """They go into header fields, which have no room for control characters."""
     for field in ("name", "replyTo", "bcc"):
         value = identity[field]
-        names = [value] if field == "name" else [one.get("name") for one in value or ()]
-        if any(_CONTROLS.search(name or "") for name in names):
-            raise SetError("invalidProperties", "a name has control characters", [field])
+        texts = [value]
+        if field != "name":
+            texts = [text for one in value or () for text in (one.get("name"), one["email"])]
+        if any(_CONTROLS.search(text or "") for text in texts):
+            raise SetError("invalidProperties", "it has control characters", [field])
 
 
 async def _check_email(context: SetContext, email: str) -> None:

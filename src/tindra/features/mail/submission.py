@@ -432,8 +432,6 @@ SUBMISSION_CAPABILITY = Capability(
             "FUTURERELEASE": [],
             "DSN": [],
             "SIZE": [str(SUBMISSION_BYTES_MAX)],
-            "8BITMIME": [],
-            "SMTPUTF8": [],
         },
     },
 )
