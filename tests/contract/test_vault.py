@@ -10,7 +10,8 @@ import pytest
 from tests.contract.stores import ACCOUNT, OTHER, Stores
 from tindra.base.ids import AccountId
 from tindra.core.errors import StoreError
-from tindra.store.vault import KeyMissing, Vault
+from tindra.store.key_file import KeyMissing
+from tindra.store.vault import Vault
 
 
 async def test_a_secret_opens_where_it_was_put_and_nowhere_else(stores: Stores) -> None:

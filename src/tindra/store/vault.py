@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tindra.base.ids import AccountId
 from tindra.core.errors import StoreError
+from tindra.store.key_file import KEY_BYTES, KeyMissing, create_key_file, read_key_file
 
-KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 """Random per sealing; one key an account stays far below the 2**32 sealings of GCM."""
 _DATA_KEY: Final = "\0data key"
@@ -54,10 +54,6 @@ class SecretRowsOwner(Protocol):
 
     @property
     def secret_rows(self) -> SecretRows: ...
-
-
-class KeyMissing(StoreError):
-    """The master key file is missing, unreadable or not the one that sealed the database."""
 
 
 class Vault:
@@ -124,14 +120,14 @@ class Vault:
 
     async def _load_master(self) -> AESGCM:
         if self._master is None:
-            key = _read_key(self._key_path)
+            key = read_key_file(self._key_path, "master key")
             if key is None:
                 if await self._rows.find_data_key() is not None:
                     raise KeyMissing(
                         f"the database has sealed secrets, but the master key file"
                         f" {self._key_path} is missing: restore it from its backup"
                     )
-                key = _create_key(self._key_path)
+                key = create_key_file(self._key_path, "master key", os.urandom(KEY_BYTES))
             self._master = AESGCM(key)
         return self._master
 
@@ -156,44 +152,3 @@ def _open(key: AESGCM, sealed: bytes, place: bytes) -> bytes:
             "a sealed value does not open: the master key file is not the one that sealed it,"
             " or the database was altered"
         ) from error
-
-
-def _read_key(path: Path) -> bytes | None:
-    try:
-        key = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise KeyMissing(f"the master key file {path} cannot be read: {error}") from error
-    if len(key) != KEY_BYTES:
-        raise KeyMissing(f"the master key file {path} must hold exactly {KEY_BYTES} octets")
-    return key
-
-
-def _create_key(path: Path) -> bytes:
-    """A new master key, durable on return, readable by its owner only.
-
-    Written beside its place and linked into it: a crash never leaves half a key there.
-    """
-    key = os.urandom(KEY_BYTES)
-    draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, key)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.link(draft, path)
-    except FileExistsError:  # another process was first
-        return _read_key(path) or key
-    except OSError as error:
-        raise KeyMissing(f"the master key file {path} cannot be made: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return key
