@@ -68,6 +68,10 @@ OBJECTS_PER_TYPE_MAX: Final = 10_000
 """Small objects of one type in one account (identities, submissions ...)."""
 OBJECT_BYTES_MAX: Final = 256 * KIB
 """One small object as JSON."""
+MESSAGES_PER_CALL_BYTES_MAX: Final = 200 * MIB
+"""Octets of messages and blobs that one method call reads to parse, write or copy them: two of the
+largest messages, or a thousand of 200 KB. A thousand times one upload would keep the server busy
+for minutes."""
 SNIPPET_CHARS_MAX: Final = 255
 """RFC 8621 s5."""
 

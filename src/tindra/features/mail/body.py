@@ -16,7 +16,7 @@ import msgspec
 from tindra.base import limits
 from tindra.core.arguments import take_bool, take_names, take_unsigned
 from tindra.core.errors import MethodError
-from tindra.features.mail.header_property import HeaderFields, is_header_property
+from tindra.features.mail.header_property import HeaderFields, HeaderPlan, is_header_property
 from tindra.wire.jmap.blob_id import PART_ENCODINGS, encode_part_blob_id
 from tindra.wire.mime.decode import decode_text
 from tindra.wire.mime.header import as_raw
@@ -123,6 +123,23 @@ def needs_message(properties: Iterable[str], request: BodyRequest) -> bool:
     return False
 
 
+def measure_reach(root: Part, properties: Iterable[str], request: BodyRequest) -> int:
+    """How far into the message `render_body` looks for these properties: [0, reach).
+
+    Text comes before attachments in most mail, so this is far less than all of it.
+    """
+    reach = 0
+    for name in properties:
+        if name == "headers" or name[:7] == "header:":
+            reach = max(reach, root.body_start)
+        elif name == "bodyValues" and request.wants_values:
+            texts = _pick_texts(root, split_bodies(root), request).values()
+            reach = max(reach, *(part.body_end for part in texts), 0)
+        elif name in _TREE_NAMES and request.wants_headers:
+            reach = max(reach, *(part.body_start for part in _iterate(root)))
+    return reach
+
+
 def render_body(
     raw: bytes,
     blob_id: str,
@@ -134,7 +151,7 @@ def render_body(
     """The body and header properties among `properties`; parts are JSON already.
 
     Args:
-        raw: the message; may be b"" unless `needs_message`.
+        raw: the message as far as `measure_reach` says; may be b"" unless `needs_message`.
         room_bytes: what all parts and values may take in the answer.
     Raises: MethodError requestTooLarge.
     Cost: linear in the parts, and in those properties of each that it has.
@@ -184,7 +201,8 @@ class _Renderer:
         self._fields: dict[int, HeaderFields] = {}
         self._rendered: dict[int, msgspec.Raw] = {}
         names = [name for name in request.properties if name != "subParts"]
-        self._headers = [name for name in names if name[:7] == "header:"]
+        headers = [name for name in names if name[:7] == "header:"]
+        self._headers = HeaderPlan(headers) if headers else None
         self._readers = [(n, self._make_reader(n)) for n in names if n[:7] != "header:"]
         self._has_sub_parts = "subParts" in request.properties
 
@@ -227,9 +245,8 @@ class _Renderer:
 
     def _read(self, part: Part) -> dict[str, Any]:
         values = {name: read(part) for name, read in self._readers}
-        if self._headers:
-            fields = self.load_fields(part)
-            values |= {name: fields.render(name) for name in self._headers}
+        if self._headers is not None:
+            values |= self._headers.render(self.load_fields(part))
         return values
 
     def _make_reader(self, name: str) -> Callable[[Part], Any]:
@@ -250,13 +267,7 @@ class _Renderer:
 
     def render_values(self, root: Part, bodies: Bodies) -> dict[str, Any]:
         """partId -> EmailBodyValue of the text parts asked for."""
-        wanted: dict[str, Part] = {}
-        if self._request.has_all:
-            wanted |= _texts(_iterate(root))
-        if self._request.has_text:
-            wanted |= _texts(bodies.text_body)
-        if self._request.has_html:
-            wanted |= _texts(bodies.html_body)
+        wanted = _pick_texts(root, bodies, self._request)
         bytes_max = min(
             self._request.bytes_max or limits.BODY_VALUE_BYTES_MAX, limits.BODY_VALUE_BYTES_MAX
         )
@@ -288,6 +299,18 @@ def show_name(part: Part) -> str | None:
     if part.name is None or part.name.isascii():
         return part.name  # its parser took the ASCII controls out
     return _DISGUISE.sub("", part.name) or None
+
+
+def _pick_texts(root: Part, bodies: Bodies, request: BodyRequest) -> dict[str, Part]:
+    """partId -> text part, of those whose values are asked for."""
+    wanted: dict[str, Part] = {}
+    if request.has_all:
+        wanted |= _texts(_iterate(root))
+    if request.has_text:
+        wanted |= _texts(bodies.text_body)
+    if request.has_html:
+        wanted |= _texts(bodies.html_body)
+    return wanted
 
 
 def _texts(parts: Iterable[Part]) -> dict[str, Part]:

@@ -15,6 +15,7 @@ from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.core.ports import StoreReader
 from tindra.features.mail.keywords import check_mailbox_ids
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.features.mail.writing.placing import (
     Metadata,
     Staged,
@@ -49,7 +50,7 @@ def _check_overrides(overrides: dict[str, Any]) -> Metadata:
 async def load_originals(call: CallContext, request: CopyRequest) -> Originals:
     """Read the Emails to copy, and make their messages ready for the other account.
 
-    Cost: one read; for each Email a blob read and a parse; no commit.
+    Cost: one read; for each Email a blob read and a parse, within one OctetBudget; no commit.
     """
     docs = {id: parse_email_id(id) for id in request.originals.values()}
     known = sorted({doc_id for doc_id in docs.values() if doc_id is not None})
@@ -61,12 +62,14 @@ async def load_originals(call: CallContext, request: CopyRequest) -> Originals:
 
     rows, state = await call.services.store.read(request.from_account_id, read)
     prepared: dict[str, Any] = {}
+    budget = OctetBudget()
     for key, overrides in request.create.items():
         row = rows.get(request.originals[key])
         if row is None:
             continue
         try:
             metadata = _check_overrides(overrides)
+            budget.spend(row.size)
             raw = await load_blob(call.services, request.from_account_id, row.blob_id)
             if raw is None:
                 raise SetError("notFound", "its message is lost")

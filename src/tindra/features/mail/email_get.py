@@ -22,11 +22,13 @@ from tindra.core.state import encode_state
 from tindra.features.mail.body import (
     BodyRequest,
     load_structure,
+    measure_reach,
     needs_message,
     render_body,
     take_body_request,
 )
 from tindra.features.mail.ingest import META_PROPERTIES, parse_arrival
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.model.mail import EmailContent, EmailQuery, EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date
 
@@ -39,7 +41,7 @@ DEFAULT_PROPERTIES = (
 )  # fmt: skip
 """Source: RFC 8621 s4.2"""
 _OFFLOAD_BYTES = 256 * 1024
-"""Octets of messages that are rendered on the loop in one go."""
+"""Octets of messages, and of part trees for each property, rendered on the loop in one go."""
 ANSWER_BYTES_MAX: Final = 64 * limits.MIB
 """Bodies and header fields in one answer; it is held in memory."""
 
@@ -211,18 +213,25 @@ class _TreeRenderer:
         self._body = body
         self._room_bytes = ANSWER_BYTES_MAX
         self._inline_bytes = 0
+        self._budget = OctetBudget()
 
     async def render(self, row: EmailRow) -> bytes:
         """The members of one Email, without braces.
 
-        Raises: MethodError requestTooLarge, once all of the answer is over ANSWER_BYTES_MAX.
+        Raises: MethodError requestTooLarge, once all of the answer is over ANSWER_BYTES_MAX, or all
+            that was read for it over an OctetBudget.
         """
         found, blob_id = self._found, row.blob_id
         raw = found.messages.get(blob_id) or b""
+        structure = found.contents[row.doc_id].structure
+        root = load_structure(structure)
         if not raw and blob_id in found.messages:
-            raw = await self._services.blobs.get(self._account_id, blob_id) or b""
-        root = load_structure(found.contents[row.doc_id].structure)
-        self._inline_bytes += len(raw)
+            reach = measure_reach(root, self._properties, self._body)
+            if not self._budget.take(reach):
+                raise MethodError("requestTooLarge", "the messages are too large: ask for fewer")
+            raw = await self._services.blobs.get(self._account_id, blob_id, 0, reach) or b""
+        # A small message may have many parts, and each is asked for many properties.
+        self._inline_bytes += len(raw) + len(structure) * len(self._body.properties)
         if self._inline_bytes >= _OFFLOAD_BYTES:
             # A giant, or the last straw of many: the loop gets a chance in between.
             self._inline_bytes = 0
@@ -262,12 +271,18 @@ def _join(plan: _Plan, row: EmailRow, head: bytes, extra: bytes) -> msgspec.Raw:
 
 
 def render_message(
-    raw: bytes, blob_id: str, properties: list[str] | None, arguments: dict[str, Any]
-) -> dict[str, Any]:
+    raw: bytes,
+    blob_id: str,
+    properties: list[str] | None,
+    arguments: dict[str, Any],
+    room_bytes: int,
+) -> msgspec.Raw:
     """The Email object of a message that is not stored, for Email/parse.
 
     Args:
         properties: names, already checked; None for the defaults of Email/parse.
+        room_bytes: what its bodies may take in the answer.
+    Raises: MethodError requestTooLarge.
     Cost: linear in len(raw). Source: RFC 8621 s4.9
     """
     body = take_body_request(arguments)
@@ -282,5 +297,5 @@ def render_message(
     found |= {name: meta[name] for name in META_PROPERTIES if name in found}
     plan = _plan(names)
     root = load_structure(arrival.content.structure)
-    found |= render_body(raw, blob_id, root, plan.tree, body, ANSWER_BYTES_MAX)
-    return found
+    found |= render_body(raw, blob_id, root, plan.tree, body, room_bytes)
+    return msgspec.Raw(msgspec.json.encode(found))

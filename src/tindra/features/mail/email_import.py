@@ -14,7 +14,7 @@ from tindra.base import limits
 from tindra.base.ids import AccountId, is_id
 from tindra.core.access import check_write
 from tindra.core.arguments import check_names, check_set_count, take_objects, take_text
-from tindra.core.blob_parts import find_blob, load_place
+from tindra.core.blob_parts import BlobPlace, find_blob, load_place
 from tindra.core.datatype import CallContext
 from tindra.core.errors import MethodError, SetError
 from tindra.core.services import Services
@@ -27,6 +27,7 @@ from tindra.features.mail.writing.extended import (
     plan_extended,
     split_extended,
 )
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.features.mail.writing.placing import (
     check_metadata,
     make_created,
@@ -62,7 +63,8 @@ class _Placed(NamedTuple):
 
 
 async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Email/import. Cost: two blob reads and a parse for each message, one transaction in all.
+    """Email/import. Cost: two blob reads and a parse for each message, within one OctetBudget; one
+    transaction.
 
     Raises: MethodError accountNotFound, accountReadOnly, forbidden, invalidArguments,
         requestTooLarge, stateMismatch.
@@ -76,9 +78,10 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
     check_set_count(len(emails))
     if_in_state = take_text(arguments, "ifInState")
     candidates: dict[str, _Candidate | SetError] = {}
+    reading = _Reading(context.services, account_id)
     for key, obj in emails.items():
         try:
-            candidates[key] = await _load_candidate(context, account_id, obj)
+            candidates[key] = await _load_candidate(context, reading, obj)
         except SetError as error:
             candidates[key] = error
 
@@ -96,10 +99,51 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
     }
 
 
+class _Reading:
+    """The messages of one call: each is read and parsed once, and all of them within a budget."""
+
+    def __init__(self, services: Services, account_id: AccountId) -> None:
+        self._services = services
+        self._account_id = account_id
+        self._budget = OctetBudget()
+        self._found: dict[str, tuple[Arrival, BlobRow | None]] = {}
+
+    async def find(self, blob_id: Any) -> BlobPlace | None:
+        """Where the octets are; None for what is no blob of the account."""
+        if not isinstance(blob_id, str) or not is_id(blob_id):
+            return None
+        return await find_blob(self._services, self._account_id, blob_id)
+
+    async def load(self, blob_id: str, place: BlobPlace) -> tuple[Arrival, BlobRow | None]:
+        """The message, and a blob that it comes with where it was a part of another.
+
+        Raises: SetError invalidProperties, invalidEmail, tooLarge, rateLimit.
+        """
+        if blob_id in self._found:
+            return self._found[blob_id]
+        size = place.end - place.start
+        if size > limits.MESSAGE_BYTES_MAX:
+            raise SetError("tooLarge", f"over {limits.MESSAGE_BYTES_MAX} octets")
+        self._budget.spend(size)
+        raw = await load_place(self._services, self._account_id, place)
+        if raw is None:
+            raise SetError("invalidProperties", "there is no such blob", ["blobId"])
+        arrival = await parse_offloaded(self._services, raw, place.blob_id)
+        if not arrival.is_message:
+            raise SetError("invalidEmail", "this is not a message: it has no header field")
+        blob = None
+        if place.blob_id != blob_id:
+            # A message attached to another becomes a blob of its own.
+            blob = await self._services.blobs.stage(self._account_id, raw)
+            arrival = msgspec.structs.replace(arrival, blob_id=blob.id)
+        self._found[blob_id] = arrival, blob
+        return arrival, blob
+
+
 async def _load_candidate(
-    context: CallContext, account_id: AccountId, obj: dict[str, Any]
+    context: CallContext, reading: _Reading, obj: dict[str, Any]
 ) -> _Candidate:
-    """Raises: SetError invalidProperties, invalidEmail, tooLarge, tooManyKeywords."""
+    """Raises: SetError invalidProperties, invalidEmail, tooLarge, tooManyKeywords, rateLimit."""
     obj, asked = split_extended(context, obj)
     unknown = sorted(obj.keys() - _PROPERTIES)
     if unknown:
@@ -107,34 +151,21 @@ async def _load_candidate(
     blob_id = obj.get("blobId")
     if isinstance(blob_id, str):
         blob_id = context.resolve(blob_id)
-    services = context.services
-    place = None
-    if isinstance(blob_id, str) and is_id(blob_id):
-        place = await find_blob(services, account_id, blob_id)
+    place = await reading.find(blob_id)
     try:
         metadata = check_metadata(obj)
     except SetError as error:
         if place is None and error.kind == "invalidProperties":
             error.properties.append("blobId")
         raise
-    if place is not None and place.end - place.start > limits.MESSAGE_BYTES_MAX:
-        raise SetError("tooLarge", f"over {limits.MESSAGE_BYTES_MAX} octets")
-    raw = None if place is None else await load_place(services, account_id, place)
-    if place is None or raw is None:
+    if place is None or blob_id is None:
         raise SetError("invalidProperties", "there is no such blob", ["blobId"])
-    arrival = await parse_offloaded(services, raw, place.blob_id)
-    if not arrival.is_message:
-        raise SetError("invalidEmail", "this is not a message: it has no header field")
-    blob = None
-    if place.blob_id != blob_id:
-        # A message attached to another becomes a blob of its own.
-        blob = await services.blobs.stage(account_id, raw)
-        arrival = msgspec.structs.replace(arrival, blob_id=blob.id)
+    arrival, blob = await reading.load(blob_id, place)
     received_ms = metadata.received_ms
     if received_ms is None:
         received_ms = arrival.passed_ms
     if received_ms is None:
-        received_ms = services.clock.now_ms()
+        received_ms = context.services.clock.now_ms()
     keywords = metadata.keywords or ()
     return _Candidate(arrival, obj["mailboxIds"], keywords, received_ms, blob, asked)
 

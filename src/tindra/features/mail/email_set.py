@@ -21,6 +21,7 @@ from tindra.features.mail.ingest import META_PROPERTIES
 from tindra.features.mail.keywords import check_keywords, check_mailbox_ids
 from tindra.features.mail.writing.compose import compose_message, plan_message
 from tindra.features.mail.writing.extended import plan_extended, split_extended
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.features.mail.writing.placing import (
     Metadata,
     Staged,
@@ -76,9 +77,10 @@ class EmailWriter:
     ) -> dict[str, Any]:
         """Writes every message to be created; refusals wait for their turn."""
         drafts: dict[str, Draft | SetError] = {}
+        budget = OctetBudget()
         for key, obj in request.create.items():
             try:
-                drafts[key] = await _write_draft(call, account_id, obj)
+                drafts[key] = await _write_draft(call, account_id, obj, budget)
             except SetError as error:
                 drafts[key] = error
         return {"run": _Run(drafts)}
@@ -93,7 +95,7 @@ class EmailWriter:
     ) -> dict[str, Any]:
         """Give the message a place. Source: RFC 8621 s4.6
 
-        Raises: SetError invalidProperties, blobNotFound, tooLarge, tooManyKeywords,
+        Raises: SetError invalidProperties, blobNotFound, tooLarge, rateLimit, tooManyKeywords,
             tooManyMailboxes, alreadyExists.
         """
         run: _Run = context.prepared["run"]
@@ -180,7 +182,9 @@ class EmailWriter:
         return await copy_email(context, original, overrides)
 
 
-async def _write_draft(call: CallContext, account_id: AccountId, obj: dict[str, Any]) -> Draft:
+async def _write_draft(
+    call: CallContext, account_id: AccountId, obj: dict[str, Any], budget: OctetBudget
+) -> Draft:
     """Raises: SetError, as EmailWriter.create."""
     try:
         metadata = check_metadata(obj)
@@ -188,7 +192,7 @@ async def _write_draft(call: CallContext, account_id: AccountId, obj: dict[str, 
         _add_body_problems(error, call, obj)
         raise
     resolved = _resolve_blobs(call, split_extended(call, obj)[0])
-    raw, told = await compose_message(call.services, account_id, resolved)
+    raw, told = await compose_message(call.services, account_id, resolved, budget)
     staged = await stage_message(call.services, account_id, raw)
     return Draft(staged, metadata, told | {"hasAttachment": staged.arrival.has_attachment})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -90,3 +90,34 @@ class HeaderFields:
             else:
                 self._rendered[plan] = parse(values[-1])
         return self._rendered[plan]
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The field names there are, lower case."""
+        return self._values.keys()
+
+
+class HeaderPlan:
+    """Header properties that are asked for of many parts.
+
+    Most parts have few of the fields: what a part has not comes from one ready answer, so the cost
+    of a part is that of its own fields.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """`names` are checked header properties."""
+        nothing = HeaderFields(())
+        self._absent = {name: nothing.render(name) for name in names}
+        self._by_field: dict[str, list[str]] = {}
+        for name in self._absent:
+            plan = parse_header_property(name)
+            assert plan is not None
+            self._by_field.setdefault(plan.header, []).append(name)
+
+    def render(self, fields: HeaderFields) -> dict[str, Any]:
+        """Property name -> value, in the order asked for."""
+        values = dict(self._absent)
+        for field in fields.names:
+            for name in self._by_field.get(field, ()):
+                values[name] = fields.render(name)
+        return values

@@ -18,6 +18,7 @@ from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
 from tindra.features.mail.body import load_structure, show_name
 from tindra.features.mail.email_get import ANSWER_BYTES_MAX
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.model.mail import EmailContent, EmailRow, parse_email_id
 from tindra.wire.html.sanitise import sanitise_html
 from tindra.wire.html.text import html_to_text
@@ -112,7 +113,10 @@ async def _load(
     rows, contents = await services.store.read(account_id, read)
     found: dict[str, Any] = {}
     room = ANSWER_BYTES_MAX
+    budget = OctetBudget()
     for row in rows:
+        if not budget.take(row.size):
+            raise MethodError("requestTooLarge", "the messages are too large: ask for fewer")
         raw = await services.blobs.get(account_id, row.blob_id)
         if raw is not None:
             root = load_structure(contents[row.doc_id].structure)

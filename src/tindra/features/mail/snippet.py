@@ -6,6 +6,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
 from tindra.features.mail.email_query import parse_filter
 from tindra.features.mail.ingest import parse_arrival
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.model.mail import (
     EmailFilter,
     EmailRow,
@@ -44,7 +46,8 @@ _TOKEN_CHARS_MAX = 60
 
 
 async def run_snippet_get(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    """SearchSnippet/get. Cost: one parse of each message asked for. Source: RFC 8621 s5.1
+    """SearchSnippet/get. Cost: one parse of each message asked for, within one OctetBudget; those
+    beyond it have no snippet, which the RFC allows. Source: RFC 8621 s5, s5.1
 
     Raises: MethodError accountNotFound, invalidArguments, unsupportedFilter, requestTooLarge.
     """
@@ -65,7 +68,8 @@ async def run_snippet_get(context: CallContext, arguments: dict[str, Any]) -> di
         return await reader.load_emails(list(docs))
 
     rows = {docs[row.doc_id]: row for row in await context.services.store.read(account_id, read)}
-    found = [await _make_snippet(context, account_id, rows[i], words) for i in ids if i in rows]
+    make = partial(_make_snippet, context, account_id, words, OctetBudget())
+    found = [await make(rows[id]) for id in ids if id in rows]
     missing = [id for id in ids if id not in rows]
     return {"accountId": account_id, "list": found, "notFound": missing or None}
 
@@ -109,10 +113,10 @@ def _fold(word: str) -> str:
 
 
 async def _make_snippet(
-    context: CallContext, account_id: AccountId, row: EmailRow, words: Words
+    context: CallContext, account_id: AccountId, words: Words, budget: OctetBudget, row: EmailRow
 ) -> dict[str, Any]:
     snippet: dict[str, Any] = {"emailId": row.id, "subject": None, "preview": None}
-    if words.subject or words.body:
+    if (words.subject or words.body) and budget.take(row.size):
         raw = await context.services.blobs.get(account_id, row.blob_id) or b""
         run = context.services.offload.run
         snippet["subject"], snippet["preview"] = await run(find_snippet, raw, row.blob_id, words)

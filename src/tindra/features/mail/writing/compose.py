@@ -25,6 +25,7 @@ from tindra.features.mail.writing.compose_headers import (
     is_header_name,
     plan_header,
 )
+from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.features.mail.writing.placing import OFFLOAD_BYTES
 from tindra.wire.jmap.date import encode_utc_date
 from tindra.wire.mime.build import (
@@ -389,12 +390,14 @@ def _find_domain(plan: MessagePlan) -> str:
     return "tindra.invalid"
 
 
-async def load_contents(services: Services, account_id: AccountId, plan: MessagePlan) -> None:
+async def load_contents(
+    services: Services, account_id: AccountId, plan: MessagePlan, budget: OctetBudget
+) -> None:
     """Put the contents of blobs into the plan.
 
     Cost: one read a blob for its size; nothing is loaded before all of them are known to exist
     and to fit.
-    Raises: SetError blobNotFound, tooLarge. Source: RFC 8621 s4.6
+    Raises: SetError blobNotFound, tooLarge, rateLimit. Source: RFC 8621 s4.6
     """
     places: dict[str, BlobPlace | None] = {}
     for _, blob_id in plan.blobs:
@@ -413,6 +416,7 @@ async def load_contents(services: Services, account_id: AccountId, plan: Message
         raise SetError(
             "tooLarge", f"over {limits.ATTACHMENTS_PER_EMAIL_BYTES_MAX} octets of content"
         )
+    budget.spend(total)
     loaded: dict[str, bytes] = {}
     for blob_id, place in places.items():
         assert place is not None
@@ -442,18 +446,18 @@ def build_planned(headers: list[tuple[str, HeaderValue]], root: BodyPart, token:
 
 
 async def compose_message(
-    services: Services, account_id: AccountId, obj: dict[str, Any]
+    services: Services, account_id: AccountId, obj: dict[str, Any], budget: OctetBudget
 ) -> tuple[bytes, dict[str, Any]]:
     """The octets of a new message, and the Email properties that the server chose for it.
 
-    Raises: SetError invalidProperties, blobNotFound, tooLarge.
+    Raises: SetError invalidProperties, blobNotFound, tooLarge, rateLimit.
     Cost: a read or two for each blob, and linear in the message.
     Source: RFC 8621 s4.6
     """
     plan = plan_message(obj)
     token = encode_base32(services.random.bits(120), 24)
     told = add_defaults(plan, encode_utc_date(services.clock.now_ms()), token)
-    await load_contents(services, account_id, plan)
+    await load_contents(services, account_id, plan, budget)
     mark = f"=_{encode_base32(services.random.bits(120), 24)}_"
     try:
         if plan.content_bytes > OFFLOAD_BYTES:
