@@ -23,7 +23,10 @@ from tindra.features.mail.indexing import run_index_step
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
 from tindra.model.stored import CommitInfo, TimerRow
 from tindra.server.sign_in import CALLER_FRESH_MS
+from tindra.sync.arrival import TOPIC as ARRIVAL_TOPIC
+from tindra.sync.arrival import ArrivalRunner
 from tindra.sync.route import make_route_loader
+from tindra.sync.rules import make_steps
 from tindra.sync.submission import SubmissionRunner
 
 DUE_POLL_S = 1.0
@@ -41,6 +44,9 @@ INDEX_PAUSE_S = 0.6
 """The index follows so far behind: one commit then holds many Emails, and their words have been
 handed over by whoever stored them. A text query does not wait for it."""
 
+_DUE_TOPICS = frozenset({SUBMISSION_TOPIC, ARRIVAL_TOPIC})
+"""Of the intents that are taken up when they are due."""
+
 
 class Loops:
     """All loops of one process."""
@@ -57,6 +63,7 @@ class Loops:
         self._submission = SubmissionRunner(
             self._services, installation.smtp, make_route_loader(self._services)
         )
+        self._arrival = ArrivalRunner(self._services, make_steps(self._services), report)
 
     async def run(self) -> None:
         """Run everything until cancelled."""
@@ -84,10 +91,10 @@ class Loops:
         if "Connection" in info.states:
             self._changed[info.account_id] = None
             self._is_changed.set()
-        if info.has_timers or SUBMISSION_TOPIC in info.topics:
+        if info.has_timers or not _DUE_TOPICS.isdisjoint(info.topics):
             self._is_due.set()
 
-    async def _guard(self, where: str, turn: Callable[[], Awaitable[None]]) -> bool:
+    async def _guard(self, where: str, turn: Callable[[], Awaitable[object]]) -> bool:
         """One turn of a loop; what goes wrong in it is reported, False comes back after a pause,
         and the loop goes on."""
         try:
@@ -137,6 +144,10 @@ class Loops:
                 # A slow server of one account must not hold up the others.
                 self._submitting.add(account_id)
                 group.create_task(self._submit(account_id))
+        for account_id in await self._services.store.list_due(
+            now_ms, DUE_ACCOUNTS_MAX, ARRIVAL_TOPIC
+        ):
+            await self._guard("arrival", partial(self._arrival.run_turn, account_id))
 
     async def _submit(self, account_id: AccountId) -> None:
         async def turn() -> None:

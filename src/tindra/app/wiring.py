@@ -34,6 +34,7 @@ from tindra.store.sqlite.directory import SqliteDirectory
 from tindra.store.sqlite.registrar import SqliteRegistrar
 from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
+from tindra.sync.arrival import ARRIVAL_FEATURE
 from tindra.sync.intents import MIRROR_FEATURE
 
 STATIC_DIR = Path(__file__).parent.parent / "server" / "static"
@@ -42,7 +43,7 @@ STATIC_DIR = Path(__file__).parent.parent / "server" / "static"
 def make_registry() -> Registry:
     """All capabilities, types, methods and reactions of the product."""
     core = Feature(name="core", capabilities=(CORE_CAPABILITY, WEBSOCKET_CAPABILITY))
-    registry = Registry((core, *ALL, MIRROR_FEATURE))
+    registry = Registry((core, *ALL, MIRROR_FEATURE, ARRIVAL_FEATURE))
     add_standard_methods(registry)
     return registry
 

@@ -9,6 +9,7 @@ from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.quota import QUOTA_FEATURE
+from tindra.features.sieve import SIEVE_FEATURE
 from tindra.features.snooze import SNOOZE_FEATURE
 
 ALL: tuple[Feature, ...] = (
@@ -16,6 +17,7 @@ ALL: tuple[Feature, ...] = (
     CONNECT_FEATURE,
     VIEW_FEATURE,
     SNOOZE_FEATURE,
+    SIEVE_FEATURE,
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
     QUOTA_FEATURE,

@@ -6,6 +6,8 @@ from typing import Final
 
 from tindra.base import limits
 from tindra.core.datatype import Capability, Datatype, Feature, Method
+from tindra.features.mail.answering.memory import TIMER, run_forgetting
+from tindra.features.mail.answering.vacation import VACATION_CAPABILITY, VACATION_RESPONSE
 from tindra.features.mail.body import BODY_ARGUMENTS
 from tindra.features.mail.counters import apply_counters, apply_trash
 from tindra.features.mail.email_get import EMAIL_PROPERTIES, EmailSource
@@ -75,8 +77,13 @@ _EMAIL = Datatype(
 
 MAIL_FEATURE = Feature(
     name="mail",
-    capabilities=(_CAPABILITY, SUBMISSION_CAPABILITY, Capability(COMPOSE, is_of_mailbox=True)),
-    datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION),
+    capabilities=(
+        _CAPABILITY,
+        SUBMISSION_CAPABILITY,
+        VACATION_CAPABILITY,
+        Capability(COMPOSE, is_of_mailbox=True),
+    ),
+    datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION, VACATION_RESPONSE),
     methods=(
         Method("Email/import", MAIL, run_import),
         Method("Email/parse", MAIL, run_parse),
@@ -84,4 +91,5 @@ MAIL_FEATURE = Feature(
     ),
     properties=(SEND_STATE,),
     reactions={"Email": apply_counters, "Mailbox": apply_trash},
+    timers={TIMER: run_forgetting},
 )

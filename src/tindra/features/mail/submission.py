@@ -2,7 +2,8 @@
 
 Creating one leaves an intent in the outbox, in the same transaction; `sync/submission` sends it.
 An object is stored with what no standard property tells: the blob to send, so that the Email may be
-destroyed meanwhile; the Message-ID, by which reports find it; and the send state.
+destroyed meanwhile; the Message-ID, by which reports find it; the send state; and, of a message
+that left by itself, what it is.
 Invariant: a message is handed to a server at most once unless that server surely refused it.
 """
 
@@ -30,6 +31,7 @@ from tindra.core.datatype import (
 from tindra.core.errors import MethodError, SetError
 from tindra.core.objects import ObjectType, Property, SortKey
 from tindra.core.ports import StoreReader
+from tindra.core.tx import Tx
 from tindra.features.mail.identity import SUBMISSION, load_identities
 from tindra.features.mail.writing.envelope import (
     HOLD_SECONDS_MAX,
@@ -66,7 +68,7 @@ _PUBLIC = (
     "identityId", "emailId", "threadId", "envelope", "sendAt", "undoStatus", "deliveryStatus",
     "dsnBlobIds", "mdnBlobIds",
 )  # fmt: skip
-_INTERNAL = ("blobId", "sendState", "messageId")
+_INTERNAL = ("blobId", "sendState", "messageId", "automatic")
 
 
 def cut_reply(reply: str) -> str:
@@ -99,10 +101,17 @@ async def _check(
         raise SetError("cannotUnsend", "it has been sent, or is being sent")
     if "send" not in context.access.rights:
         raise SetError("forbidden", "this needs the right to send in the account")
-    after["sendState"] = "canceled"
+    after.update(cancel(before))
+
+
+def cancel(before: dict[str, Any]) -> dict[str, Any]:
+    """A pending one as it is once it will not be sent."""
     reply = "554 5.0.0 Canceled by its sender before it was sent"
-    after["deliveryStatus"] = {
-        email: make_status(reply, "no") for email in before["deliveryStatus"] or {}
+    status = {email: make_status(reply, "no") for email in before["deliveryStatus"] or {}}
+    return before | {
+        "undoStatus": "canceled",
+        "sendState": "canceled",
+        "deliveryStatus": status,
     }
 
 
@@ -136,6 +145,7 @@ SUBMISSION_TYPE = ObjectType(
         "blobId": Property(str, "", is_server_set=True),
         "sendState": Property(str, "final", is_server_set=True),
         "messageId": Property(str, "", is_server_set=True),
+        "automatic": Property(str, "", is_server_set=True),
     },
     check=_check,
     filters={
@@ -270,7 +280,7 @@ class SubmissionWriter:
     ) -> list[tuple[str, dict[str, Any]]]:
         """The implicit Email/set, if anything of it is left to do. Source: RFC 8621 s7.5"""
         if answer["created"]:
-            await _drop_oldest(context)
+            await drop_oldest(context.tx)
         arguments = context.arguments
         emails: dict[str, str] = context.prepared["emails"]
         made = {f"#{key}": obj["id"] for key, obj in (answer["created"] or {}).items()}
@@ -388,6 +398,7 @@ def _make_object(
         "blobId": row.blob_id,
         "sendState": "pending",
         "messageId": ids[0] if ids else "",
+        "automatic": "",
     }
     # Replies of the server and reports will come in; they must find room.
     room = len(envelope["rcptTo"]) * REPLY_BYTES_MAX + 2 * REPORTS_KEPT_MAX * _BLOB_ID_BYTES
@@ -396,16 +407,16 @@ def _make_object(
     return obj
 
 
-async def _drop_oldest(context: SetContext) -> None:
+async def drop_oldest(tx: Tx) -> None:
     """Forget the oldest finished submissions when there are too many. Source: RFC 8621 s7"""
-    rows = await context.tx.store.load_objects("EmailSubmission", None)
+    rows = await tx.store.load_objects("EmailSubmission", None)
     if len(rows) <= SUBMISSIONS_KEPT_MAX:
         return
     surplus = len(rows) - _SUBMISSIONS_LEFT
     for row in sorted(rows, key=lambda row: row.created_modseq)[:surplus]:
         obj = msgspec.json.decode(row.data)
         if obj["sendState"] not in ("pending", "sending"):
-            await context.tx.destroy("EmailSubmission", row.id, obj)
+            await tx.destroy("EmailSubmission", row.id, obj)
 
 
 async def _load_send_states(

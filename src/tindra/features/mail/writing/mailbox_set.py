@@ -212,7 +212,7 @@ def _make_row(base: MailboxRow, obj: dict[str, Any], resolve: Callable[[str], st
     order = obj.get("sortOrder", base.sort_order)
     is_subscribed = obj.get("isSubscribed", base.is_subscribed)
     wrong = [key for key in obj if key not in _SETTABLE]
-    if not _is_name(name):
+    if not is_mailbox_name(name):
         wrong.append("name")
     if isinstance(parent, str):
         parent = MailboxId(resolve(parent))
@@ -231,7 +231,8 @@ def _make_row(base: MailboxRow, obj: dict[str, Any], resolve: Callable[[str], st
     )
 
 
-def _is_name(name: object) -> bool:
+def is_mailbox_name(name: object) -> bool:
+    """Whether a Mailbox may be called so. Source: RFC 8621 s2"""
     return (
         isinstance(name, str)
         and 0 < len(name.encode()) <= limits.MAILBOX_NAME_BYTES_MAX

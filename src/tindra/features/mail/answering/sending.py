@@ -1,0 +1,79 @@
+"""Messages that leave by themselves: they take the way of every EmailSubmission.
+
+Such an EmailSubmission differs in two things: its emailId names no Email, for no copy is filed;
+and `automatic` says, on the server only, what it is. Everything else holds: it is seen by devices,
+can be canceled while it waits, and is handed to a server at most once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from tindra.core.tx import Tx
+from tindra.features.mail.submission import (
+    SUBMISSION_TYPE,
+    TOPIC,
+    cancel,
+    drop_oldest,
+    make_status,
+)
+from tindra.model.mail import encode_email_id, make_doc_id
+from tindra.model.stored import BlobRow
+from tindra.wire.jmap.date import encode_utc_date
+
+Kind = Literal["vacation", "redirect"]
+
+
+class Leaving(NamedTuple):
+    """A message on its way out."""
+
+    kind: Kind
+    blob: BlobRow
+    """Stored, or with its octets: linked here."""
+    identity_id: str
+    thread_id: str
+    """Of the message that caused it."""
+    mail_from: str
+    """Empty for a null return path."""
+    recipient: str
+
+
+async def apply_leaving(tx: Tx, leaving: Leaving) -> str:
+    """Have it sent once this transaction is durable; gives the id of the EmailSubmission."""
+    await tx.put_blob(leaving.blob)
+    now_ms = tx.clock.now_ms()
+    email_id = encode_email_id(make_doc_id(now_ms, await tx.store.reserve_doc_counters(1)))
+    waiting = make_status("250 2.0.0 Waiting to be sent", "queued")
+    obj = {
+        "identityId": leaving.identity_id,
+        "emailId": email_id,
+        "threadId": leaving.thread_id,
+        "envelope": {
+            "mailFrom": {"email": leaving.mail_from, "parameters": None},
+            "rcptTo": [{"email": leaving.recipient, "parameters": None}],
+        },
+        "sendAt": encode_utc_date(now_ms),
+        "undoStatus": "pending",
+        "deliveryStatus": {leaving.recipient: waiting},
+        "dsnBlobIds": [],
+        "mdnBlobIds": [],
+        "blobId": leaving.blob.id,
+        "sendState": "pending",
+        "messageId": "",
+        "automatic": leaving.kind,
+    }
+    id = await tx.create("EmailSubmission", obj, SUBMISSION_TYPE.prefix)
+    await tx.put_outbox(TOPIC, id)
+    await drop_oldest(tx)
+    return id
+
+
+async def cancel_leaving(tx: Tx, kind: Kind) -> None:
+    """Take back what of this kind was not sent yet. Cost: one read of all EmailSubmissions."""
+    for row in await tx.store.load_objects("EmailSubmission", None):
+        before = msgspec.json.decode(row.data)
+        if before.get("automatic") == kind and before["sendState"] == "pending":
+            await tx.update("EmailSubmission", row.id, before, cancel(before))
+            await tx.put_outbox(TOPIC, row.id)
