@@ -19,6 +19,7 @@ from tindra.core.errors import StoreError
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
+from tindra.features.mail.reports import apply_reports
 from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailRow
 from tindra.model.stored import BlobRow
@@ -163,7 +164,9 @@ class Intake:
 
         async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
             mirrored = self._cursors.keys()
-            return await apply_messages(tx, MailboxId(mailbox_id), batch.fetched, cursor, mirrored)
+            made = await apply_messages(tx, MailboxId(mailbox_id), batch.fetched, cursor, mirrored)
+            await apply_reports(tx, [arrival for _, arrival in made])
+            return made
 
         made, _ = await transact(
             self._services, self._account_id, "mirror-messages", write, "provider"

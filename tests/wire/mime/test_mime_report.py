@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.jmap.mail.test_submission_reports import make_dsn, make_mdn
+from tests.jmap.submission.test_submission_reports import make_dsn, make_mdn
 from tindra.wire.mime.parse import parse_message
 from tindra.wire.mime.report import (
     FIELD_CHARS_MAX,

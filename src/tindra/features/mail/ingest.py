@@ -15,7 +15,6 @@ from tindra.base.ids import AccountId, BlobId, MailboxId, ThreadId
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.body import encode_structure
-from tindra.features.mail.reports import ArrivedReport, apply_reports
 from tindra.features.mail.threading import (
     ThreadClues,
     apply_thread,
@@ -236,9 +235,6 @@ async def apply_arrivals(tx: Tx, items: Sequence[NewEmail]) -> list[EmailRow]:
         )
         rows.append((row, arrival.content))
     await tx.insert_emails(rows)
-    arrivals = [item.arrival for item in items]
-    reports = [ArrivedReport(a.report, a.blob_id) for a in arrivals if a.report is not None]
-    await apply_reports(tx, reports)
     return [row for row, _ in rows]
 
 

@@ -9,14 +9,15 @@ never send, cancel or send again. Source: RFC 8621 s7, RFC 3464 s2.3, RFC 8098 s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from tindra.core.errors import SetError
 from tindra.core.tx import Tx
+from tindra.features.mail.ingest import Arrival
 from tindra.features.mail.submission import REPORTS_KEPT_MAX, cut_reply
 from tindra.features.mail.writing.addresses import fold_address
 from tindra.wire.mime.report import Report, ReportedRecipient
@@ -29,28 +30,24 @@ _CODES: Final = {"2": "250", "4": "451", "5": "550"}
 _DELIVERED_OF_ACTION: Final = {"failed": "no", "delivered": "yes"}
 
 
-class ArrivedReport(NamedTuple):
-    """A report and the blob of the message that brought it."""
+async def apply_reports(tx: Tx, arrivals: Iterable[Arrival]) -> None:
+    """Bring EmailSubmissions up to what those say that are reports.
 
-    report: Report
-    blob_id: str
-
-
-async def apply_reports(tx: Tx, arrived: Sequence[ArrivedReport]) -> None:
-    """Bring EmailSubmissions up to what reports say that came from the provider.
-
-    What a device imports proves nothing. Cost: one read of all submissions, if there is a report.
+    Args:
+        arrivals: new from the provider; what a device imports proves nothing.
+    Cost: one read of all submissions, if there is a report.
     """
-    if not arrived or tx.origin != "provider":
+    reports = [(item.blob_id, item.report) for item in arrivals if item.report is not None]
+    if not reports:
         return
     rows = await tx.store.load_objects("EmailSubmission", None)
     rows = sorted(rows, key=lambda row: row.created_modseq, reverse=True)
     stored = {str(row.id): msgspec.json.decode(row.data) for row in rows}
     before = dict(stored)
-    for item in arrived:
-        id = find_submission(stored, item.report)
+    for blob_id, report in reports:
+        id = find_submission(stored, report)
         if id is not None:
-            stored[id] = decide_report(stored[id], item.report, item.blob_id)
+            stored[id] = decide_report(stored[id], report, blob_id)
     for id, obj in before.items():
         # One that is full keeps what it knows: mail must go on coming in.
         with suppress(SetError):

@@ -15,8 +15,9 @@ from tests.jmap.mail_fixture import OWN
 from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
-from tindra.core.tx import Origin, Tx, transact
+from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import NewEmail, apply_arrivals, parse_arrival
+from tindra.features.mail.reports import apply_reports
 from tindra.features.mail.submission import REPORTS_KEPT_MAX
 
 BOTH = ("friend@example.net", "other@example.net")
@@ -62,17 +63,18 @@ def make_mdn(recipient: str, message_id: str, disposition: str = "displayed") ->
     ).encode()
 
 
-async def arrive(sender: Sender, raw: bytes, origin: Origin = "provider") -> str:
+async def arrive(sender: Sender, raw: bytes) -> str:
     """The message comes in as the mirror brings it; gives the id of its blob."""
     world = sender.world
     account_id = AccountId(world.account_id)
     blob = await world.services.blobs.put(account_id, raw)
 
     async def write(tx: Tx) -> None:
-        new = NewEmail(parse_arrival(raw, blob.id), (MailboxId(sender.drafts),), (), 0)
-        await apply_arrivals(tx, [new])
+        arrival = parse_arrival(raw, blob.id)
+        await apply_arrivals(tx, [NewEmail(arrival, (MailboxId(sender.drafts),), (), 0)])
+        await apply_reports(tx, [arrival])
 
-    await transact(world.services, account_id, "test", write, origin)
+    await transact(world.services, account_id, "test", write, "provider")
     for device in world.devices:
         await device.sync()
     return str(blob.id)
@@ -213,7 +215,7 @@ async def test_a_recipient_still_waiting_keeps_waiting(sender: Sender) -> None:
 async def test_what_a_device_imports_proves_nothing(sender: Sender) -> None:
     id, _ = await send(sender)
     before = await load(sender, id)
-    await arrive(sender, make_dsn(envelope_id=id), origin="device")
+    await sender.world.add_email(sender.drafts, make_dsn(envelope_id=id))
     assert await load(sender, id) == before
 
 
