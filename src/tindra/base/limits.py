@@ -75,6 +75,19 @@ for minutes."""
 SNIPPET_CHARS_MAX: Final = 255
 """RFC 8621 s5."""
 
+# --- sharing (RFC 9670) ---------------------------------------------------------------------------
+SHARED_ACCOUNTS_MAX: Final = 1000
+"""Accounts of others of which one user sees some Mailboxes: each stands in the Session object."""
+SHARES_PER_MAILBOX_MAX: Final = 200
+"""Users that one Mailbox is shared with: shareWith lists them all."""
+SHARED_MAILBOXES_PER_USER_MAX: Final = 200
+"""Mailboxes of one account that one user sees by shares: a query names them all. Who is to see more
+gets a grant of the account."""
+SHARE_NOTIFICATIONS_MAX: Final = 500
+"""ShareNotifications kept for one user; the oldest go first (RFC 9670 s3.1)."""
+PRINCIPALS_MAX: Final = 5000
+"""Users that one user is shown as Principals, by login."""
+
 # --- storage --------------------------------------------------------------------------------------
 BLOB_INLINE_BYTES_MAX: Final = 64 * KIB
 """Smaller blobs live in the database: a file with its own fsync costs eleven times a commit."""
@@ -96,6 +109,19 @@ STREAM_PING_MS_MIN: Final = 5_000
 """A client may not ask for more frequent pings."""
 STREAM_PING_MS_MAX: Final = 900_000
 """RFC 8620 s7.3 lets the server cap the interval; idle proxies close earlier than this."""
+PUSH_SUBSCRIPTIONS_PER_USER_MAX: Final = 20
+"""RFC 8620 s8.6: each is a place that one user makes us write to."""
+PUSH_SUBSCRIPTIONS_NEW_MAX: Final = 40
+"""PushSubscriptions that one user may make in PUSH_SUBSCRIPTIONS_NEW_MS: each sends one request to
+an address that nobody has confirmed."""
+PUSH_SUBSCRIPTIONS_NEW_MS: Final = 3_600_000
+"""How long a PushSubscription that was made counts for the rate."""
+PUSH_SUBSCRIPTION_MS_MAX: Final = 30 * 24 * 3600 * 1000
+"""How far ahead `expires` may lie, and where it is set if a device says nothing: RFC 8620 s7.2 asks
+for 7 days at least. A device renews it whenever it is in use."""
+PUSH_INTERVAL_MS: Final = 1_000
+"""At most one push to a PushSubscription in so long, with what came meanwhile merged: radios of
+phones sleep between."""
 
 # --- sign-in --------------------------------------------------------------------------------------
 TOKENS_PER_USER_MAX: Final = 200

@@ -6,13 +6,17 @@ A foreign account and an unknown one get the same answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from tindra.base import limits
 from tindra.base.ids import AccountId
 from tindra.core.errors import MethodError
 from tindra.core.ports import Directory
+from tindra.core.services import Services
 from tindra.model.account import Account, User
+from tindra.model.sharing import SharedAccount
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -22,6 +26,11 @@ class Access(msgspec.Struct, frozen=True):
     rights: frozenset[str]
     is_personal: bool
     """The user owns it; a shared one is not personal (RFC 8620 s2)."""
+    is_partial: bool = False
+    """Only some Mailboxes of it are shared with the user. What may be done in which is read with
+    the data (core/part.py); `rights` sums it up."""
+    is_subscribed: bool = True
+    """The user wants to hear of it. Source: RFC 9670 s1.4"""
 
     @property
     def is_read_only(self) -> bool:
@@ -34,28 +43,85 @@ class Caller(msgspec.Struct, frozen=True):
 
     user: User
     accounts: Mapping[AccountId, Access]
+    token_hash: bytes = b""
+    """Of the token that the caller came with; empty for a password."""
 
     def may_read(self, account_id: AccountId) -> bool:
         """Whether the account exists for this user at all."""
         return account_id in self.accounts
 
+    def sees_part(self, account_id: AccountId) -> bool:
+        """Whether only some Mailboxes of the account are there for this user."""
+        access = self.accounts.get(account_id)
+        return access is not None and access.is_partial
 
-async def load_caller(directory: Directory, user: User, now_ms: int) -> Caller:
-    """Read the grants of `user` that hold at `now_ms`. Cost: two directory reads."""
+
+async def load_caller(
+    directory: Directory, user: User, now_ms: int, token_hash: bytes = b""
+) -> Caller:
+    """Read the grants of `user` that hold at `now_ms`, and what is shared with them.
+
+    Cost: three directory reads.
+    """
     grants = {
         grant.account_id: grant.rights
         for grant in await directory.list_grants(user.id)
-        if grant.from_ms <= now_ms and (grant.until_ms is None or now_ms < grant.until_ms)
-        if "read" in grant.rights
+        if grant.may_read_at(now_ms)
     }
-    accounts = await directory.load_accounts(list(grants)) if grants else []
+    parts = {
+        part.account_id: part
+        for part in (await directory.list_shared_accounts(user.id))[: limits.SHARED_ACCOUNTS_MAX]
+        if part.account_id not in grants
+    }
+    accounts = await directory.load_accounts([*grants, *parts]) if grants or parts else []
+    found = {
+        account.id: Access(account, grants[account.id], account.owner_id == user.id)
+        if account.id in grants
+        else _sum_up(account, parts[account.id])
+        for account in sorted(accounts, key=lambda account: (account.created_ms, account.id))
+    }
     return Caller(
         user=user,
-        accounts={
-            account.id: Access(account, grants[account.id], account.owner_id == user.id)
-            for account in sorted(accounts, key=lambda account: (account.created_ms, account.id))
-        },
+        accounts=found,
+        token_hash=token_hash,
     )
+
+
+async def list_visible_users(services: Services, caller: Caller) -> list[User]:
+    """The users whom `caller` may know of, themselves among them, in login order.
+
+    Cost: one directory read; where users are hidden from one another, two more for each account
+    that is the caller's.
+    """
+    users = await services.directory.list_users()
+    if services.are_users_visible:
+        return users
+    known = {caller.user.id}
+    for id, access in caller.accounts.items():
+        known.add(access.account.owner_id)
+        if access.is_personal:
+            known.update(g.user_id for g in await services.directory.list_grantees(id))
+            shares = await services.store.read(id, lambda reader: reader.list_shares())
+            known.update(share.user_id for share in shares if share.rights)
+    return [user for user in users if user.id in known]
+
+
+def _sum_up(account: Account, part: SharedAccount) -> Access:
+    rights = {"triage", "read"} if part.rights - {"mayReadItems"} else {"read"}
+    return Access(account, frozenset(rights), False, True, part.is_subscribed)
+
+
+def check_supports(caller: Caller, supports_parts: bool, arguments: Mapping[str, Any]) -> None:
+    """A method that knows nothing of parts of accounts is not called on one.
+
+    Raises: MethodError accountNotSupportedByMethod. Source: RFC 8620 s3.6.2
+    """
+    if not supports_parts:
+        for name in ("accountId", "fromAccountId"):
+            id = arguments.get(name)
+            if isinstance(id, str) and caller.sees_part(AccountId(id)):
+                text = "only some Mailboxes of this account are shared with you"
+                raise MethodError("accountNotSupportedByMethod", text)
 
 
 def check_read(caller: Caller, account_id: object) -> Access:

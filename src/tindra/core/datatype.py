@@ -15,6 +15,7 @@ from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import Access, Caller
 from tindra.core.errors import MethodError
+from tindra.core.part import Narrow
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Reaction, Tx
@@ -36,6 +37,8 @@ class CallContext:
     """creation id -> id, over all calls so far and those the request brought. RFC 8620 s3.3"""
     reference_bytes_left: int = limits.REQUEST_BYTES_MAX
     """What result references stand for and walk over is bounded as if it had been sent."""
+    whole_services: Services | None = None
+    """For what the server does by itself on the way (indexing), whatever the caller may see."""
 
     def spend_reference(self, count: int) -> None:
         """Raises: MethodError invalidResultReference."""
@@ -219,6 +222,8 @@ class Datatype:
     """Mailbox/changes: the only properties that changed, when that is known (RFC 8621 s2.2)."""
     is_pushed: bool = True
     """Whether its state is told to devices."""
+    supports_parts: bool = False
+    """Its methods know what to do for who sees only some Mailboxes of the account."""
 
 
 Handler = Callable[
@@ -233,6 +238,8 @@ class Method:
     name: str
     capability: str
     handler: Handler
+    supports_parts: bool = False
+    """As of a Datatype."""
 
 
 class PropertyWriter(Protocol):
@@ -289,6 +296,12 @@ class Capability:
     account: Mapping[str, Any] = field(default_factory=dict)
     is_of_mailbox: bool = False
     """Only for accounts that hold mail: not for the home account of someone who has others."""
+    supports_parts: bool = False
+    """Also for accounts of which the caller sees only some Mailboxes."""
+    is_in_session: bool = True
+    """False: only accounts name it."""
+    load_account: Callable[[Caller, Access], Mapping[str, Any] | None] | None = None
+    """What an account says of it, where that depends on whose it is; None for nothing."""
 
 
 TimerHandler = Callable[[Services, AccountId, str, Any], Awaitable[None]]
@@ -307,6 +320,8 @@ class Feature:
     """Type name -> what to do inside the transaction that changed objects of it."""
     timers: Mapping[str, TimerHandler] = field(default_factory=dict)
     """Timer kind -> what to do when one is due (in a transaction of its own)."""
+    narrow: Narrow | None = None
+    """What who sees a part of an account reads; one feature has it."""
 
 
 class Registry:
@@ -320,6 +335,7 @@ class Registry:
         self.extensions: dict[str, dict[str, PropertyExtension]] = {}
         self.reactions: dict[str, list[Reaction]] = {}
         self.timers: dict[str, TimerHandler] = {}
+        self.narrow = next((feature.narrow for feature in features if feature.narrow), None)
         for feature in features:
             self._add(feature)
 
@@ -338,6 +354,19 @@ class Registry:
             self.reactions.setdefault(type_name, []).append(reaction)
         for kind, handler in feature.timers.items():
             _put_once(self.timers, kind, handler)
+
+    def list_account_capabilities(self, caller: Caller, access: Access) -> dict[str, Any]:
+        """accountCapabilities of one account. Source: RFC 8620 s2"""
+        is_bare_home = access.account.id == caller.user.home_account_id and len(caller.accounts) > 1
+        found: dict[str, Any] = {}
+        for one in self.capabilities.values():
+            is_out = access.is_partial and not one.supports_parts
+            if is_out or (is_bare_home and one.is_of_mailbox):
+                continue
+            value = one.account if one.load_account is None else one.load_account(caller, access)
+            if value is not None:
+                found[one.uri] = value
+        return found
 
     def add_method(self, method: Method) -> None:
         """Register one more method; `core/methods` adds the standard ones by it."""

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from tindra.base import limits
-from tindra.core.access import Caller
+from tindra.core.access import Caller, check_supports
 from tindra.core.datatype import CallContext, Registry
 from tindra.core.errors import MethodError, RequestError, SetError, Unavailable
+from tindra.core.part import narrow_services
 from tindra.core.services import Services
 from tindra.wire.jmap.pointer import PointerError, measure_json, resolve_pointer
 from tindra.wire.jmap.request import Call, Request
@@ -37,7 +38,9 @@ async def run_request(
         text = f"over {limits.CALLS_IN_REQUEST_MAX} method calls"
         raise RequestError("limit", text, limit="maxCallsInRequest")
     created = dict(request.created_ids or {})
-    context = CallContext(services, registry, caller, frozenset(request.using), created)
+    seen = narrow_services(services, caller, registry.narrow)
+    using = frozenset(request.using)
+    context = CallContext(seen, registry, caller, using, created, whole_services=services)
     responses: _Responses = []
     for call in request.calls:
         found = await _run_call(context, call, responses, report)
@@ -58,6 +61,7 @@ async def _run_call(
             text = f"{call.name[:60]!r} is not here, or its capability is not in 'using'"
             raise MethodError("unknownMethod", text)
         arguments = _resolve_references(context, call.arguments, responses)
+        check_supports(context.caller, method.supports_parts, arguments)
         result = await method.handler(context, arguments)
         if isinstance(result, dict):
             return [(call.name, result)]

@@ -30,5 +30,7 @@ class Services:
     offload: Offload
     clock: Clock
     random: RandomSource
+    are_users_visible: bool = True
+    """To one another; else only to those with whom something is shared. Source: RFC 9670 s6"""
     reactions: Mapping[str, Sequence[Callable[..., Awaitable[None]]]]
     """Type name -> reactions (core.tx.Reaction) of the features, in the order of features.ALL."""

@@ -17,10 +17,12 @@ from tindra.base import limits
 from tindra.base.clock import Clock
 from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, new_id
 from tindra.core.errors import MethodError, SetError
-from tindra.core.ports import Cursor, StoreTx
+from tindra.core.part import PartTx
+from tindra.core.ports import Cursor, StoreReader, StoreTx
 from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.model.mail import EmailContent, EmailRow, MailboxCounts, MailboxRow, ThreadRow
+from tindra.model.sharing import Move, Share
 from tindra.model.stored import BlobRow, CommitInfo, TimerRow
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ class Tx:
 
     def __init__(self, store: StoreTx, services: Services, origin: Origin) -> None:
         self.store = store
+        self.seen: StoreReader = store.seen if isinstance(store, PartTx) else store
+        """What the caller may see of the account; `store` is all of it."""
         self.origin = origin
         self.account_id: AccountId = store.account_id
         self.clock: Clock = services.clock
@@ -143,6 +147,14 @@ class Tx:
     async def put_blob(self, row: BlobRow) -> None:
         """Give this account access to a blob whose octets are already stored."""
         await self.store.put_blob(row)
+
+    async def put_share(self, share: Share) -> None:
+        """Give, change or take back what a user may do in one Mailbox."""
+        await self.store.put_share(share)
+
+    async def put_moves(self, moves: Sequence[Move]) -> None:
+        """Remember Emails that came into or left shared Mailboxes."""
+        await self.store.put_moves(moves)
 
     async def put_outbox(
         self, topic: str, key: str, payload: Any = None, due_ms: int | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tindra.base import limits
+from tindra.base.ids import AccountId
 from tindra.core.access import Caller
 from tindra.core.datatype import COLLATIONS, CORE, Capability, Registry
 
@@ -26,8 +27,10 @@ CORE_CAPABILITY = Capability(
         "collationAlgorithms": COLLATIONS,
     },
 )
-WEBSOCKET_CAPABILITY = Capability(WEBSOCKET, session={"supportsPush": True})
-"""Without its url, which goes with the base URL. Source: RFC 8887 s3"""
+WEBSOCKET_CAPABILITY = Capability(
+    WEBSOCKET, session={"supportsPush": True}, load_account=lambda _caller, _access: None
+)
+"""Without its url, which goes with the base URL; of no account. Source: RFC 8887 s3"""
 
 
 def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str, Any]:
@@ -35,30 +38,28 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
 
     Source: RFC 8620 s2
     """
-    of_session = {c.uri: c.session for c in registry.capabilities.values()}
+    of_session = {c.uri: c.session for c in registry.capabilities.values() if c.is_in_session}
     if WEBSOCKET in of_session:
         # "https" becomes "wss", and "http" (this machine alone, or a test) "ws".
         url = f"ws{base_url.removeprefix('http')}/jmap/ws"
         of_session[WEBSOCKET] = {"url": url, **of_session[WEBSOCKET]}
-    every = [c for c in registry.capabilities.values() if c.uri != WEBSOCKET]
-    home = caller.user.home_account_id
-    at_home = {c.uri: c.account for c in every if not c.is_of_mailbox or len(caller.accounts) == 1}
-    account_capabilities = {c.uri: c.account for c in every}
-    accounts = {
+    accounts: dict[AccountId, dict[str, Any]] = {
         id: {
             "name": access.account.name,
             "isPersonal": access.is_personal,
             "isReadOnly": access.is_read_only,
-            "accountCapabilities": at_home if id == home else account_capabilities,
+            "accountCapabilities": registry.list_account_capabilities(caller, access),
         }
         for id, access in caller.accounts.items()
+        if access.is_subscribed
     }
-    primary = _primary_account(caller)
     session: dict[str, Any] = {
         "capabilities": of_session,
         "accounts": accounts,
         "primaryAccounts": {
-            uri: primary for uri in account_capabilities if primary is not None and uri != CORE
+            uri: id
+            for uri in of_session
+            if uri != CORE and (id := _find_primary(caller, accounts, uri)) is not None
         },
         "username": caller.user.login,
         "apiUrl": f"{base_url}/jmap/api",
@@ -73,8 +74,12 @@ def make_session(registry: Registry, caller: Caller, base_url: str) -> dict[str,
     return session
 
 
-def _primary_account(caller: Caller) -> str | None:
-    """The first mailbox account, else the home account, which holds no mail of its own."""
+def _find_primary(
+    caller: Caller, accounts: dict[AccountId, dict[str, Any]], uri: str
+) -> AccountId | None:
+    """Of those with the capability the first mailbox of their own, else the home account, which
+    holds no mail; one of somebody else only where there is no other."""
     home = caller.user.home_account_id
-    mailboxes = [id for id, access in caller.accounts.items() if id != home and access.is_personal]
-    return next(iter(mailboxes), next(iter(caller.accounts), None))
+    having = [id for id, account in accounts.items() if uri in account["accountCapabilities"]]
+    having.sort(key=lambda id: (not accounts[id]["isPersonal"], id == home))
+    return next(iter(having), None)

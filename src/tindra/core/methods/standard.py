@@ -40,4 +40,6 @@ def add_standard_methods(registry: Registry) -> None:
         for verb, run in runs.items():
             name = f"{datatype.name}/{verb}"
             if name not in registry.methods:
-                registry.add_method(Method(name, datatype.capability, _bind(run, datatype)))
+                handler = _bind(run, datatype)
+                parts = datatype.supports_parts
+                registry.add_method(Method(name, datatype.capability, handler, parts))

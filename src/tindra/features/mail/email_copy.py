@@ -15,6 +15,7 @@ from tindra.core.errors import SetError
 from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.core.ports import StoreReader
 from tindra.features.mail.keywords import check_mailbox_ids
+from tindra.features.mail.sharing.rights import check_right
 from tindra.features.mail.writing.octet_budget import OctetBudget
 from tindra.features.mail.writing.placing import (
     Metadata,
@@ -89,9 +90,10 @@ async def copy_email(
     """
     mailboxes = context.prepared.get("mailboxes")
     if mailboxes is None:  # once for all copies: none of them makes a Mailbox
-        mailboxes = {str(row.id): row for row in await context.tx.store.load_mailboxes()}
+        mailboxes = {str(row.id): row for row in await context.tx.seen.load_mailboxes()}
         context.prepared["mailboxes"] = mailboxes
     mailbox_ids = check_mailbox_ids(overrides["mailboxIds"], mailboxes, context.resolve)
+    check_right(context.tx.seen, "mayAddItems", mailbox_ids)
     await check_no_twin(context.tx, original.staged.blob.id)
     given = original.metadata
     keywords = original.row.keywords if given.keywords is None else given.keywords

@@ -21,6 +21,11 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact_in_state
 from tindra.features.mail.ingest import Arrival, NewEmail, apply_arrivals, offer_words
 from tindra.features.mail.keywords import check_mailbox_ids
+from tindra.features.mail.sharing.rights import (
+    check_right,
+    find_hidden_twins,
+    refuse_hidden_twin,
+)
 from tindra.features.mail.writing.extended import (
     Extended,
     Planned,
@@ -78,7 +83,7 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
     check_set_count(len(emails))
     if_in_state = take_text(arguments, "ifInState")
     candidates: dict[str, _Candidate | SetError] = {}
-    reading = _Reading(context.services, account_id)
+    reading = _Reading(context.services, account_id, context.caller.sees_part(account_id))
     for key, obj in emails.items():
         try:
             candidates[key] = await _load_candidate(context, reading, obj)
@@ -102,8 +107,13 @@ async def run_import(context: CallContext, arguments: dict[str, Any]) -> dict[st
 class _Reading:
     """The messages of one call: each is read and parsed once, and all of them within a budget."""
 
-    def __init__(self, services: Services, account_id: AccountId) -> None:
+    def __init__(self, services: Services, account_id: AccountId, is_part: bool) -> None:
+        """
+        Args:
+            is_part: what was uploaded lies elsewhere (core/part.py).
+        """
         self._services = services
+        self._is_part = is_part
         self._account_id = account_id
         self._budget = OctetBudget()
         self._found: dict[str, tuple[Arrival, BlobRow | None]] = {}
@@ -132,7 +142,7 @@ class _Reading:
         if not arrival.is_message:
             raise SetError("invalidEmail", "this is not a message: it has no header field")
         blob = None
-        if place.blob_id != blob_id:
+        if place.blob_id != blob_id or self._is_part:
             # A message attached to another becomes a blob of its own.
             blob = await self._services.blobs.stage(self._account_id, raw)
             arrival = msgspec.structs.replace(arrival, blob_id=blob.id)
@@ -174,10 +184,11 @@ async def _place(
     tx: Tx, context: CallContext, candidates: dict[str, _Candidate | SetError]
 ) -> _Placed:
     """Everything that may become an Email does, in one go."""
-    mailboxes = {str(row.id): row for row in await tx.store.load_mailboxes()}
+    mailboxes = {str(row.id): row for row in await tx.seen.load_mailboxes()}
     placed = _Placed({}, {})
     blob_ids = [c.arrival.blob_id for c in candidates.values() if not isinstance(c, SetError)]
-    here = await tx.store.find_emails_by_blob(blob_ids)
+    here = await tx.seen.find_emails_by_blob(blob_ids)
+    hidden = await find_hidden_twins(tx, blob_ids)
     fresh: dict[str, NewEmail] = {}
     plans: dict[str, Planned] = {}
     first: dict[str, str] = {}
@@ -186,7 +197,10 @@ async def _place(
             if isinstance(candidate, SetError):
                 raise candidate
             mailbox_ids = check_mailbox_ids(candidate.mailbox_ids, mailboxes, context.resolve)
+            check_right(tx.seen, "mayAddItems", mailbox_ids)
             blob_id = candidate.arrival.blob_id
+            if blob_id in hidden:
+                raise refuse_hidden_twin()
             if blob_id in here:
                 raise refuse_twin(encode_email_id(here[blob_id]))
             plans[key] = await plan_extended(tx, context, candidate.asked, None, mailbox_ids)

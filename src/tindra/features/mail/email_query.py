@@ -254,7 +254,9 @@ class EmailQueryPlan:
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
         suffix = ""
-        if self._has_text and not await run_index_catch_up(context.services, account_id):
+        if self._has_text and not await run_index_catch_up(
+            context.whole_services or context.services, account_id
+        ):
             # The index goes on without any change of an Email: this answer has no equal.
             suffix = f"-{context.services.clock.now_ms()}"
         is_short = window.stop is not None and window.stop <= QUICK_IDS_MAX

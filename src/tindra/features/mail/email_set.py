@@ -19,6 +19,7 @@ from tindra.core.methods.copy import CopyRequest, Originals
 from tindra.features.mail.email_copy import copy_email, load_originals
 from tindra.features.mail.ingest import META_PROPERTIES
 from tindra.features.mail.keywords import check_keywords, check_mailbox_ids
+from tindra.features.mail.sharing.rights import check_email_update, check_right, write_emails
 from tindra.features.mail.writing.compose import compose_message, plan_message
 from tindra.features.mail.writing.extended import plan_extended, split_extended
 from tindra.features.mail.writing.octet_budget import OctetBudget
@@ -65,7 +66,7 @@ class _Run:
     async def load_mailboxes(self, context: SetContext) -> Mapping[str, MailboxRow]:
         """All Mailboxes, read once: Email/set itself makes none."""
         if self._mailboxes is None:
-            self._mailboxes = {row.id: row for row in await context.tx.store.load_mailboxes()}
+            self._mailboxes = {row.id: row for row in await context.tx.seen.load_mailboxes()}
         return self._mailboxes
 
 
@@ -88,7 +89,7 @@ class EmailWriter:
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, EmailRow]:
         """id -> row."""
         docs = [doc_id for doc_id in map(parse_email_id, ids) if doc_id is not None]
-        return {row.id: row for row in await context.tx.store.load_emails(docs)} if docs else {}
+        return {row.id: row for row in await context.tx.seen.load_emails(docs)} if docs else {}
 
     async def create(
         self, context: SetContext, creation_id: str, obj: dict[str, Any]
@@ -96,7 +97,7 @@ class EmailWriter:
         """Give the message a place. Source: RFC 8621 s4.6
 
         Raises: SetError invalidProperties, blobNotFound, tooLarge, rateLimit, tooManyKeywords,
-            tooManyMailboxes, alreadyExists.
+            tooManyMailboxes, alreadyExists, forbidden.
         """
         run: _Run = context.prepared["run"]
         draft = run.drafts[creation_id]
@@ -104,6 +105,7 @@ class EmailWriter:
             raise draft
         mailboxes = await run.load_mailboxes(context)
         mailbox_ids = check_mailbox_ids(obj["mailboxIds"], mailboxes, context.resolve)
+        check_right(context.tx.seen, "mayAddItems", mailbox_ids)
         await check_no_twin(context.tx, draft.staged.blob.id)
         _, asked = split_extended(context.call, obj)
         planned = await plan_extended(context.tx, context.call, asked, None, mailbox_ids)
@@ -125,7 +127,8 @@ class EmailWriter:
     ) -> dict[str, Any] | None:
         """Plan the change of one Email; `finish` writes it. Source: RFC 8621 s4.6
 
-        Raises: SetError invalidPatch, invalidProperties, tooManyKeywords, tooManyMailboxes.
+        Raises: SetError invalidPatch, invalidProperties, tooManyKeywords, tooManyMailboxes,
+            forbidden.
         """
         run: _Run = context.prepared["run"]
         earlier = run.updates.get(before.doc_id)
@@ -148,15 +151,15 @@ class EmailWriter:
             run.touch(id)
             changes["mailbox_ids"], told = planned.mailbox_ids, planned.told
         if changes:
-            run.updates[before.doc_id] = (
-                before if earlier is None else earlier[0],
-                msgspec.structs.replace(base, **changes),
-            )
+            after = msgspec.structs.replace(base, **changes)
+            check_email_update(context.tx.seen, base, after)
+            run.updates[before.doc_id] = (before if earlier is None else earlier[0], after)
         return told or None
 
     async def destroy(self, context: SetContext, id: str, before: EmailRow) -> None:
         """Plan the end of one Email; `finish` writes it."""
         run: _Run = context.prepared["run"]
+        check_right(context.tx.seen, "mayRemoveItems", before.mailbox_ids)
         run.destroys[before.doc_id] = before
 
     async def finish(
@@ -164,10 +167,8 @@ class EmailWriter:
     ) -> list[tuple[str, dict[str, Any]]]:
         """Write what was gathered, in one batch each."""
         run: _Run = context.prepared["run"]
-        if run.updates:
-            await context.tx.update_emails(list(run.updates.values()), run.touched)
-        if run.destroys:
-            await context.tx.delete_emails(list(run.destroys.values()))
+        updates, destroys = list(run.updates.values()), list(run.destroys.values())
+        await write_emails(context.tx, updates, destroys, run.touched)
         return []
 
     # -- Copier ----------------------------------------------------------------------------------
@@ -310,7 +311,7 @@ async def _check_unchanged(context: SetContext, row: EmailRow, given: dict[str, 
     """
     known: dict[str, Any] = make_created(row) | {"receivedAt": encode_utc_date(row.received_ms)}
     if any(name in META_PROPERTIES for name in given):
-        contents = await context.tx.store.load_contents([row.doc_id])
+        contents = await context.tx.seen.load_contents([row.doc_id])
         if row.doc_id in contents:
             known |= msgspec.json.decode(contents[row.doc_id].meta)
     wrong = [name for name, value in given.items() if name not in known or known[name] != value]

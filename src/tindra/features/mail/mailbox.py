@@ -20,6 +20,7 @@ from tindra.core.errors import MethodError
 from tindra.core.objects import FilterRule, fold_filter, plan_filter
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
+from tindra.features.mail.sharing.rights import make_rights
 from tindra.model.mail import MailboxRow
 
 COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
@@ -33,24 +34,7 @@ ROLES = frozenset(
 """The registered roles a client may give a Mailbox. Source: RFC 8621 s2"""
 
 
-def make_rights(rights: frozenset[str], row: MailboxRow) -> dict[str, bool]:
-    """myRights, from what the caller holds in the account. Source: RFC 8621 s2"""
-    may_triage = "triage" in rights
-    may_remove = may_triage and row.role != "inbox"
-    return {
-        "mayReadItems": "read" in rights,
-        "mayAddItems": may_triage,
-        "mayRemoveItems": may_triage,
-        "maySetSeen": may_triage,
-        "maySetKeywords": may_triage,
-        "mayCreateChild": may_triage,
-        "mayRename": may_remove,
-        "mayDelete": may_remove,
-        "maySubmit": "send" in rights,
-    }
-
-
-def render_mailbox(row: MailboxRow, rights: frozenset[str]) -> dict[str, Any]:
+def render_mailbox(row: MailboxRow, rights: dict[str, bool]) -> dict[str, Any]:
     """The whole Mailbox object."""
     return {
         "id": row.id,
@@ -62,7 +46,7 @@ def render_mailbox(row: MailboxRow, rights: frozenset[str]) -> dict[str, Any]:
         "unreadEmails": row.unread_emails,
         "totalThreads": row.total_threads,
         "unreadThreads": row.unread_threads,
-        "myRights": make_rights(rights, row),
+        "myRights": rights,
         "isSubscribed": row.is_subscribed,
     }
 
@@ -73,15 +57,17 @@ class MailboxSource:
     async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """Cost: one read of all Mailboxes, which are few. Source: RFC 8621 s2.1"""
 
-        async def read(reader: StoreReader) -> tuple[list[MailboxRow], ModSeq]:
+        rights = check_read(context.caller, request.account_id).rights
+
+        async def read(reader: StoreReader) -> tuple[list[dict[str, Any]], ModSeq]:
             rows = await reader.load_mailboxes() if request.ids != [] else []
-            return rows, (await reader.load_states()).get("Mailbox", ModSeq(0))
+            shown = [render_mailbox(row, make_rights(reader, rights, row)) for row in rows]
+            return shown, (await reader.load_states()).get("Mailbox", ModSeq(0))
 
         rows, state = await context.services.store.read(request.account_id, read)
-        rights = check_read(context.caller, request.account_id).rights
-        by_id = {str(row.id): row for row in rows}
+        by_id = {obj["id"]: obj for obj in rows}
         ids = list(by_id) if request.ids is None else request.ids
-        objects = [render_mailbox(by_id[id], rights) for id in ids if id in by_id]
+        objects = [by_id[id] for id in ids if id in by_id]
         if request.properties is not None:
             wanted = request.properties
             objects = [{name: obj[name] for name in wanted} for obj in objects]
@@ -179,7 +165,7 @@ class MailboxQueryPlan:
             )
 
         rows, state = await context.services.store.read(account_id, read)
-        objects = {str(row.id): render_mailbox(row, frozenset()) for row in rows}
+        objects = {str(row.id): render_mailbox(row, {}) for row in rows}
         matching = {id for id, obj in objects.items() if self._match(obj)}
         if self._is_filtered_as_tree:
             matching = {id for id in matching if _ancestors(objects, id) <= matching}

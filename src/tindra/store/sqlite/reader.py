@@ -400,7 +400,7 @@ class SqliteReader:
             sql += " AND doc_id IN carray(?)"
             params.append(_numbers(doc_ids))
         rows = self._run(sql + " ORDER BY modseq, doc_id, mailbox_id LIMIT ?", (*params, limit))
-        return [Move(*row[:4], is_in=bool(row[4])) for row in rows]
+        return [Move(a, b, c, d, bool(is_in)) for a, b, c, d, is_in in rows]
 
     # -- the mirror (sync/mirror.py) --------------------------------------------------------------
     async def load_remote(self, mailbox_id: str, uids: Sequence[int] | None) -> list[RemoteRow]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tindra.base.ids import MailboxId
 from tindra.core.datatype import CallContext, PropertyChange, PropertyPlan, PropertyWriter
+from tindra.core.errors import SetError
 from tindra.core.tx import Tx
 from tindra.model.mail import EmailRow
 
@@ -57,7 +58,11 @@ async def plan_extended(
     before: EmailRow | None,
     mailbox_ids: tuple[MailboxId, ...],
 ) -> Planned:
-    """Check all of them. Raises: SetError."""
+    """Check all of them. Raises: SetError; forbidden, where the caller sees a part of the account,
+    because what these properties do beside the Email is of all of it."""
+    if asked and tx.seen is not tx.store:
+        names = ", ".join(item.name for item in asked)
+        raise SetError("forbidden", f"not where only a part of the account is shared: {names}")
     places: tuple[str, ...] = mailbox_ids
     told: dict[str, Any] = {}
     writes = []

@@ -22,6 +22,7 @@ from tindra.features.mail.ingest import (
     parse_arrival,
 )
 from tindra.features.mail.keywords import check_keywords
+from tindra.features.mail.sharing.rights import find_hidden_twins, refuse_hidden_twin
 from tindra.model.mail import EmailRow, encode_email_id
 from tindra.model.stored import BlobRow
 from tindra.wire.jmap.date import parse_utc_date
@@ -108,13 +109,16 @@ async def place_message(
 
 
 async def check_no_twin(tx: Tx, blob_id: str) -> None:
-    """Raises: SetError alreadyExists: the account has an Email with this very content.
+    """Raises: SetError alreadyExists: the account has an Email with this very content; forbidden,
+        if the caller does not see it.
 
     Source: RFC 8621 s4.7, s4.8
     """
-    found = await tx.store.find_emails_by_blob([blob_id])
+    found = await tx.seen.find_emails_by_blob([blob_id])
     if blob_id in found:
         raise refuse_twin(encode_email_id(found[blob_id]))
+    if await find_hidden_twins(tx, [blob_id]):
+        raise refuse_hidden_twin()
 
 
 def refuse_twin(id: str) -> SetError:
