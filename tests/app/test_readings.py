@@ -25,7 +25,7 @@ Shown = dict[tuple[str, ...], float]
 async def look(installation: Installation) -> Shown:
     backlog = SqliteBacklog(installation.store)
     disk = DiskWatch(installation.settings, installation.store)
-    readings = await Readings(backlog, disk, installation.services.clock).load()
+    readings = await Readings(backlog, disk, installation.services.clock, {"sent": 3}).load()
     labels = {metric.name: metric.labels for metric in METRICS}
     assert all(len(reading.labels) == len(labels[reading.name]) for reading in readings)
     return {(reading.name, *reading.labels): reading.value for reading in readings}
@@ -52,6 +52,7 @@ async def test_what_waits_is_read_and_is_gone_when_it_is_done(tmp_path: Path) ->
     async with open_installation(Settings(data=str(tmp_path / "data"))) as installation:
         before = await look(installation)
         assert before["tindra_index_waiting_emails",] == 0
+        assert before["tindra_pushes_total", "sent"] == 3
         assert before["tindra_timers_late_seconds",] == 0
         assert before["tindra_disk_free_bytes", "data"] > 0
         assert not [name for name, *_ in before if name.startswith("tindra_outbox")]

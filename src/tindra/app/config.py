@@ -61,6 +61,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(description="Bearer token that opens /metrics to other machines"),
     ] = ""
+    push_contact: Annotated[
+        str,
+        msgspec.Meta(description="mailto: or https: address that push services may write to"),
+    ] = ""
+    """Empty: base_url, if that is https; some push services (Apple's) refuse pushes without one."""
+    push_allowed: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description="Hosts and networks not on the Internet that devices may name"),
+    ] = ()
+    """For a push service of your own, `push.intra.example` or `10.1.2.0/24`. A device tells us
+    where to push to; without this it reaches public addresses only, at port 443 or 8443."""
     log_format: Annotated[
         Literal["text", "json"], msgspec.Meta(description="How log lines look")
     ] = "text"
@@ -78,6 +89,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def key_path(self) -> Path:
         """The master key's file."""
         return Path(self.key_file).expanduser() if self.key_file else self.data_path / "master.key"
+
+    @property
+    def vapid_path(self) -> Path:
+        """The file of the key that push services know this server by."""
+        return self.data_path / "vapid.key"
+
+    @property
+    def vapid_contact(self) -> str:
+        """A mailto: or https: URI of the operator; "" for none."""
+        is_public = self.base_url.startswith("https://")
+        return self.push_contact or (self.base_url if is_public else "")
 
     @property
     def blob_path(self) -> Path | None:
@@ -131,8 +153,8 @@ def _read_environment(environment: Mapping[str, str]) -> list[tuple[str, Any]]:
         if text is None:
             continue
         value: Any = text
-        if field.name == "cors_origins":
-            value = [origin.strip() for origin in text.split(",") if origin.strip()]
+        if isinstance(field.default, tuple):
+            value = [item.strip() for item in text.split(",") if item.strip()]
         elif isinstance(field.default, bool):
             value = _SWITCHES.get(text.lower(), text)
         elif isinstance(field.default, int) and text.isascii() and text.isdigit():

@@ -22,12 +22,14 @@ from tindra.core.tx import Tx, transact
 from tindra.features.mail.indexing import run_index_step
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
 from tindra.model.stored import CommitInfo, TimerRow
+from tindra.server.app import EMAIL_DELIVERY
 from tindra.server.sign_in import CALLER_FRESH_MS
 from tindra.sync.arrival import TOPIC as ARRIVAL_TOPIC
 from tindra.sync.arrival import ArrivalRunner
 from tindra.sync.route import make_route_loader
 from tindra.sync.rules import make_steps
 from tindra.sync.submission import SubmissionRunner
+from tindra.sync.webpush.runner import PushRunner
 
 DUE_POLL_S = 1.0
 """How often due timers and intents are looked for without a hint."""
@@ -65,6 +67,14 @@ class Loops:
         )
         self._arrival = ArrivalRunner(self._services, make_steps(self._services), report)
 
+        datatypes = installation.registry.datatypes.values()
+        self._push = PushRunner(
+            self._services,
+            installation.push,
+            {EMAIL_DELIVERY, *(datatype.name for datatype in datatypes if datatype.is_pushed)},
+            self._guard,
+        )
+
     async def run(self) -> None:
         """Run everything until cancelled."""
         unsubscribe = self._services.bus.subscribe(self._on_commit)
@@ -81,6 +91,7 @@ class Loops:
                 mirrors = Mirrors(self._services, self._installation.imap, group, report)
                 group.create_task(self._run_mirrors(mirrors))
                 group.create_task(self._run_erasing(mirrors))
+                group.create_task(self._push.run())
         finally:
             unsubscribe()
 

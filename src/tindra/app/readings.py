@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tindra.app.disk import DiskWatch
 from tindra.app.ports import BacklogCounter
 from tindra.base.clock import Clock
@@ -11,10 +13,17 @@ from tindra.server.metrics import Reading
 class Readings:
     """Reads the gauges when somebody looks; between two looks they cost nothing."""
 
-    def __init__(self, store: BacklogCounter, disk: DiskWatch, clock: Clock) -> None:
+    def __init__(
+        self, store: BacklogCounter, disk: DiskWatch, clock: Clock, pushes: Mapping[str, int]
+    ) -> None:
+        """
+        Args:
+            pushes: how many messages to push services ended how.
+        """
         self._store = store
         self._disk = disk
         self._clock = clock
+        self._pushes = pushes
 
     async def load(self) -> list[Reading]:
         """Every reading. Raises: Unavailable."""
@@ -34,4 +43,6 @@ class Readings:
         for name, tally in self._store.list_tallies().items():
             readings.append(Reading("tindra_transactions_total", (name,), tally.commits))
             readings.append(Reading("tindra_transaction_seconds_total", (name,), tally.seconds))
+        for outcome, count in self._pushes.items():
+            readings.append(Reading("tindra_pushes_total", (outcome,), count))
         return readings

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import obstore.store
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from obstore.exceptions import BaseError
 
 from tindra.app.config import Settings, SettingsError
@@ -16,34 +17,46 @@ from tindra.app.disk import DiskWatch
 from tindra.app.local_bus import LocalBus
 from tindra.app.log import report
 from tindra.app.ports import BlobEraser, Registrar
+from tindra.app.readings import Readings
 from tindra.app.system import SystemClock, SystemRandom, ThreadOffload
 from tindra.base.byte_cache import ByteCache
 from tindra.core.datatype import Feature, Registry
 from tindra.core.methods.standard import add_standard_methods
 from tindra.core.services import Services
 from tindra.features import ALL
+from tindra.features.push_subscription import make_vapid_feature
 from tindra.model.search_feed import SearchFeed
+from tindra.outside.connector import Connector, parse_allowed
 from tindra.outside.imap.provider import ImapProvider
+from tindra.outside.push.sender import WebPushSender
 from tindra.outside.smtp.sender import SmtpSender
 from tindra.server.app import Server
 from tindra.server.options import ServerOptions
 from tindra.server.session_object import CORE_CAPABILITY, WEBSOCKET_CAPABILITY
 from tindra.store.blobs.store import Blobs
+from tindra.store.key_file import create_key_file, read_key_file
 from tindra.store.search.index import SqliteSearch
+from tindra.store.sqlite.backlog import SqliteBacklog
 from tindra.store.sqlite.directory import SqliteDirectory
 from tindra.store.sqlite.registrar import SqliteRegistrar
 from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
 from tindra.sync.arrival import ARRIVAL_FEATURE
 from tindra.sync.intents import MIRROR_FEATURE
+from tindra.wire.webpush.encryption import make_private_key
+from tindra.wire.webpush.vapid import encode_private_key, parse_private_key
 
 STATIC_DIR = Path(__file__).parent.parent / "server" / "static"
 
 
-def make_registry() -> Registry:
-    """All capabilities, types, methods and reactions of the product."""
+def make_registry(*more: Feature) -> Registry:
+    """All capabilities, types, methods and reactions of the product.
+
+    Args:
+        more: features that know something of this installation.
+    """
     core = Feature(name="core", capabilities=(CORE_CAPABILITY, WEBSOCKET_CAPABILITY))
-    registry = Registry((core, *ALL, MIRROR_FEATURE, ARRIVAL_FEATURE))
+    registry = Registry((core, *ALL, MIRROR_FEATURE, ARRIVAL_FEATURE, *more))
     add_standard_methods(registry)
     return registry
 
@@ -60,6 +73,7 @@ class Installation:
     blob_eraser: BlobEraser
     imap: ImapProvider
     smtp: SmtpSender
+    push: WebPushSender
 
 
 def make_data_folder(settings: Settings) -> None:
@@ -85,8 +99,12 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
     """
     data = settings.data_path
     make_data_folder(settings)
-    registry = make_registry()
-    clock, offload = SystemClock(), ThreadOffload()
+    clock, random, offload = SystemClock(), SystemRandom(), ThreadOffload()
+    push = WebPushSender(
+        _make_connector(settings), clock, random, _load_vapid_key(settings, random),
+        settings.vapid_contact,
+    )  # fmt: skip
+    registry = make_registry(make_vapid_feature(push.application_server_key))
     store = await SqliteStore.open(data / "tindra.sqlite")
     try:
         vault = Vault(store, settings.key_path)
@@ -105,7 +123,7 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
             bus=bus,
             offload=offload,
             clock=clock,
-            random=SystemRandom(),
+            random=random,
             reactions=registry.reactions,
         )
         yield Installation(
@@ -117,10 +135,35 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
             blob_eraser=blobs,
             imap=ImapProvider(),
             smtp=SmtpSender(),
+            push=push,
         )
     finally:
         await store.close()
         offload.close()
+
+
+def _make_connector(settings: Settings) -> Connector:
+    """What connects to places that devices name. Raises: SettingsError."""
+    try:
+        return Connector(parse_allowed(settings.push_allowed))
+    except ValueError as error:
+        raise SettingsError(f"push_allowed: {error}") from None
+
+
+def _load_vapid_key(settings: Settings, random: SystemRandom) -> EllipticCurvePrivateKey:
+    """The key that push services know this installation by, made at the first start.
+
+    Raises: SettingsError, KeyMissing.
+    """
+    path = settings.vapid_path
+    octets = read_key_file(path, "push key")
+    if octets is None:
+        made = encode_private_key(make_private_key(random))
+        octets = create_key_file(path, "push key", made)
+    try:
+        return parse_private_key(octets)
+    except ValueError:
+        raise SettingsError(f"{path} holds no P-256 key; without it a new one is made") from None
 
 
 def _open_objects(settings: Settings) -> obstore.store.ObjectStore:
@@ -139,7 +182,8 @@ def _open_objects(settings: Settings) -> obstore.store.ObjectStore:
 
 def make_server(installation: Installation) -> Server:
     """The HTTP application of an installation."""
-    settings = installation.settings
+    settings, store = installation.settings, installation.store
+    disk = DiskWatch(settings, store)
     return Server(
         installation.registry,
         installation.services,
@@ -150,6 +194,9 @@ def make_server(installation: Installation) -> Server:
             cors_origins=settings.cors_origins,
             metrics_token=settings.metrics_token or None,
             report=report,
-            find_trouble=DiskWatch(settings, installation.store).find_trouble,
+            find_trouble=disk.find_trouble,
+            load_readings=Readings(
+                SqliteBacklog(store), disk, installation.services.clock, installation.push.results
+            ).load,
         ),
     )

@@ -9,6 +9,7 @@ from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.mail.sharing.feature import SHARE_FEATURE
+from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
 from tindra.features.quota import QUOTA_FEATURE
 from tindra.features.sieve import SIEVE_FEATURE
 from tindra.features.sharing.feature import SHARING_FEATURE
@@ -24,5 +25,6 @@ ALL: tuple[Feature, ...] = (
     SIEVE_FEATURE,
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
+    PUSH_SUBSCRIPTION_FEATURE,
     QUOTA_FEATURE,
 )

@@ -19,7 +19,8 @@ from tindra.core.tx import Change, Tx
 TIMER: Final = "trim-changes"
 DAY_MS: Final = 24 * 3600 * 1000
 _TYPES = (
-    "Email", "Mailbox", "Thread", "Identity", "EmailSubmission", "Connection", "SnoozedEmail",
+    "Email", "Mailbox", "Thread", "Identity", "EmailSubmission", "Connection", "PushSubscription",
+    "PushProgress", "SnoozedEmail",
 )  # fmt: skip
 
 

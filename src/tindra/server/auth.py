@@ -107,7 +107,9 @@ class Authenticator:
         if user is None:
             self._end(sign_in)
             return False
-        caller = await load_caller(self._services.directory, user, self._services.clock.now_ms())
+        caller = await load_caller(
+            self._services.directory, user, self._services.clock.now_ms(), sign_in.token_hash
+        )
         if caller != sign_in.caller:
             sign_in.caller = caller
             sign_in.documents = {}
@@ -164,7 +166,7 @@ class Authenticator:
             case None:
                 raise make_refusal(exchange, "the Authorization header is neither Basic nor Bearer")
         clock = self._services.clock
-        caller = await load_caller(self._services.directory, user, clock.now_ms())
+        caller = await load_caller(self._services.directory, user, clock.now_ms(), token_hash)
         found = SignIn(key, caller, password_hash, token_hash)
         found.fresh_until_ms = clock.monotonic_ms() + CALLER_FRESH_MS
         return found

@@ -73,6 +73,11 @@ METRICS: tuple[Metric, ...] = (
         "tindra_store_up", "gauge",
         "1 while the store answers; at 0 the readings from here to the transactions are missing.",
     ),
+    Metric(
+        "tindra_pushes_total", "counter",
+        "Messages to push services, by what became of them.",
+        ("outcome",),
+    ),
     Metric("tindra_mirrors", "gauge", "Connections in each phase of mirroring.", ("phase",)),
     Metric(
         "tindra_outbox_intents", "gauge",
