@@ -259,6 +259,8 @@ class PropertyChange(NamedTuple):
     """The object as stored; None: it is being made."""
     mailbox_ids: tuple[str, ...]
     """Of an Email, as the rest of the call makes them."""
+    mailboxes: Mapping[str, Any]
+    """All Mailboxes of the account by id."""
     patch: dict[str, Any]
     """Paths that begin with the name of the property -> values. RFC 8620 s5.3"""
 

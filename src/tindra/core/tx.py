@@ -68,15 +68,19 @@ class Tx:
         Raises: SetError tooLarge, overQuota.
         """
         data = _encode_object(obj)
-        if type_name not in self._counts:
-            self._counts[type_name] = len(await self.store.load_objects(type_name, None))
-        if self._counts[type_name] >= limits.OBJECTS_PER_TYPE_MAX:
-            raise SetError("overQuota", f"there are already {self._counts[type_name]} of these")
+        if (count := await self.count(type_name)) >= limits.OBJECTS_PER_TYPE_MAX:
+            raise SetError("overQuota", f"there are already {count} of these")
         self._counts[type_name] += 1
         id = id or self.new_id(prefix)
         await self.store.put_object(type_name, id, data)
         self._changes.append(Change(type_name, id, None, obj))
         return id
+
+    async def count(self, type_name: str) -> int:
+        """Small objects of a type; those destroyed in this transaction may count still."""
+        if type_name not in self._counts:
+            self._counts[type_name] = len(await self.store.load_objects(type_name, None))
+        return self._counts[type_name]
 
     async def load(self, type_name: str, id: str) -> dict[str, Any] | None:
         """A small object as it is now, or None."""

@@ -96,7 +96,7 @@ class _SnoozeWriter:
         known = await _load_stored(tx.store, [before.id]) if before is not None else {}
         stored = known.get(before.id) if before is not None else None
         wanted = _patch(None if stored is None else stored.render(), change.patch)
-        mailboxes = {str(row.id): row for row in await tx.store.load_mailboxes()}
+        mailboxes = change.mailboxes
         if wanted is None:
             places = change.mailbox_ids
             if stored is not None and stored.sleeps_in in places:
@@ -108,7 +108,7 @@ class _SnoozeWriter:
         if is_moved and (bed is None or bed.id not in change.mailbox_ids):
             text = "an Email is snoozed in the Mailbox with the role snoozed"
             raise SetError("invalidProperties", text, ["mailboxIds", "snoozed"])
-        if stored is None and len(await tx.store.load_objects(_TYPE, None)) >= SNOOZED_MAX:
+        if stored is None and await tx.count(_TYPE) >= SNOOZED_MAX:
             raise SetError("overQuota", f"{SNOOZED_MAX} Emails are snoozed already")
         if bed is None:
             bed = await _make_mailbox(tx, list(mailboxes.values()))

@@ -203,7 +203,9 @@ async def _place(
                 raise refuse_hidden_twin()
             if blob_id in here:
                 raise refuse_twin(encode_email_id(here[blob_id]))
-            plans[key] = await plan_extended(tx, context, candidate.asked, None, mailbox_ids)
+            plans[key] = await plan_extended(
+                tx, context, candidate.asked, None, mailbox_ids, mailboxes
+            )
         except SetError as error:
             placed.refused[key] = error
             continue

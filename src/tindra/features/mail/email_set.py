@@ -58,10 +58,11 @@ class _Run:
         """Emails of which something changes that their rows do not hold."""
         self._mailboxes: Mapping[str, MailboxRow] | None = None
 
-    def touch(self, id: str) -> None:
-        """Note that a feature wrote a property of its own, and maybe a Mailbox."""
+    def touch(self, id: str, mailbox_ids: Sequence[str]) -> None:
+        """Note that a feature wrote a property of its own, and maybe made a Mailbox."""
         self.touched.add(id)
-        self._mailboxes = None
+        if self._mailboxes is None or not self._mailboxes.keys() >= set(mailbox_ids):
+            self._mailboxes = None
 
     async def load_mailboxes(self, context: SetContext) -> Mapping[str, MailboxRow]:
         """All Mailboxes, read once: Email/set itself makes none."""
@@ -108,7 +109,7 @@ class EmailWriter:
         check_right(context.tx.seen, "mayAddItems", mailbox_ids)
         await check_no_twin(context.tx, draft.staged.blob.id)
         _, asked = split_extended(context.call, obj)
-        planned = await plan_extended(context.tx, context.call, asked, None, mailbox_ids)
+        planned = await plan_extended(context.tx, context.call, asked, None, mailbox_ids, mailboxes)
         keywords, received_ms = draft.metadata
         told = dict(draft.told)
         if keywords is None:
@@ -146,9 +147,12 @@ class EmailWriter:
         told: dict[str, Any] = {}
         if asked:
             mailbox_ids = changes.get("mailbox_ids", base.mailbox_ids)
-            planned = await plan_extended(context.tx, context.call, asked, base, mailbox_ids)
+            mailboxes = await run.load_mailboxes(context)
+            planned = await plan_extended(
+                context.tx, context.call, asked, base, mailbox_ids, mailboxes
+            )
             await planned.apply(context.tx, id)
-            run.touch(id)
+            run.touch(id, planned.mailbox_ids)
             changes["mailbox_ids"], told = planned.mailbox_ids, planned.told
         if changes:
             after = msgspec.structs.replace(base, **changes)

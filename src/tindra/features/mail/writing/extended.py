@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tindra.base.ids import MailboxId
 from tindra.core.datatype import CallContext, PropertyChange, PropertyPlan, PropertyWriter
 from tindra.core.errors import SetError
 from tindra.core.tx import Tx
-from tindra.model.mail import EmailRow
+from tindra.model.mail import EmailRow, MailboxRow
 
 
 class Extended(NamedTuple):
@@ -57,6 +57,7 @@ async def plan_extended(
     asked: Sequence[Extended],
     before: EmailRow | None,
     mailbox_ids: tuple[MailboxId, ...],
+    mailboxes: Mapping[str, MailboxRow],
 ) -> Planned:
     """Check all of them. Raises: SetError; forbidden, where the caller sees a part of the account,
     because what these properties do beside the Email is of all of it."""
@@ -67,7 +68,8 @@ async def plan_extended(
     told: dict[str, Any] = {}
     writes = []
     for name, writer, patch in asked:
-        plan: PropertyPlan = await writer.plan(tx, call, PropertyChange(before, places, patch))
+        change = PropertyChange(before, places, mailboxes, patch)
+        plan: PropertyPlan = await writer.plan(tx, call, change)
         places = plan.mailbox_ids
         if patch.get(name, plan) != plan.value:
             told[name] = plan.value
