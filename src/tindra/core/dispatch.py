@@ -16,6 +16,7 @@ from tindra.core.datatype import CallContext, Registry
 from tindra.core.errors import MethodError, RequestError, SetError, Unavailable
 from tindra.core.part import narrow_services
 from tindra.core.services import Services
+from tindra.wire.jmap.filter import FilterError
 from tindra.wire.jmap.pointer import PointerError, measure_json, resolve_pointer
 from tindra.wire.jmap.request import Call, Request
 
@@ -70,6 +71,8 @@ async def _run_call(
             found.extend(await _run_call(context, Call(name, implicit, call.id), responses, report))
     except (MethodError, SetError) as error:
         return [("error", error.to_object())]
+    except FilterError as error:
+        return [("error", {"type": error.kind, "description": str(error)})]
     except Unavailable as error:
         return [("error", {"type": "serverUnavailable", "description": str(error)})]
     except Exception as error:  # the one boundary of a method call: the next call still runs

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import msgspec
 
-from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.arguments import check_names
 from tindra.core.datatype import (
@@ -31,6 +30,7 @@ from tindra.core.ports import Cursor, StoreReader
 from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.model.stored import ObjectRow
+from tindra.wire.jmap.filter import FilterRule, Match, plan_filter
 from tindra.wire.jmap.pointer import PatchError, apply_patch
 
 REQUIRED: Any = object()
@@ -56,11 +56,6 @@ class Property:
 Check = Callable[[SetContext, dict[str, Any] | None, dict[str, Any] | None], Awaitable[None]]
 """(before, after): raises SetError to refuse; may write through the context's transaction, and
 may change `after` in place on create and update. None stands for "was not" or "will not be"."""
-FILTER_DEPTH_MAX: Final = 20
-"""Operators inside each other: above any client, below the stack."""
-T = TypeVar("T")
-Match = Callable[[dict[str, Any]], bool]
-FilterRule = Callable[[dict[str, Any], Any], bool]
 SortKey = Callable[[dict[str, Any]], Any]
 
 
@@ -206,58 +201,6 @@ def _fits(value: Any, prop: Property) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-def fold_filter(
-    filter: Any,
-    leaf: Callable[[dict[str, Any]], T],
-    join: Callable[[str, list[T]], T],
-    depth: int = 0,
-    budget: list[int] | None = None,
-) -> T:
-    """What `leaf` makes of each FilterCondition, put together by `join` for each operator.
-
-    Args:
-        join: takes "AND", "OR" or "NOT" and what became of the conditions.
-    Raises: MethodError invalidArguments; unsupportedFilter for more than FILTER_CONDITIONS_MAX
-        conditions and operators; what `leaf` raises.
-    Source: RFC 8620 s5.5
-    """
-    budget = [limits.FILTER_CONDITIONS_MAX] if budget is None else budget
-    budget[0] -= 1
-    if not isinstance(filter, dict):
-        raise MethodError("invalidArguments", "a filter must be an object")
-    if budget[0] < 0 or depth > FILTER_DEPTH_MAX:
-        raise MethodError("unsupportedFilter", "the filter is too large")
-    if "operator" not in filter:
-        return leaf(filter)
-    check_names(filter, ("operator", "conditions"))
-    operator, conditions = filter["operator"], filter.get("conditions")
-    if operator not in ("AND", "OR", "NOT") or not isinstance(conditions, list):
-        text = "a FilterOperator needs an operator AND, OR or NOT, and conditions"
-        raise MethodError("invalidArguments", text)
-    return join(operator, [fold_filter(c, leaf, join, depth + 1, budget) for c in conditions])
-
-
-def plan_filter(filter: Any, rules: Mapping[str, FilterRule]) -> Callable[[dict[str, Any]], bool]:
-    """A predicate from a filter, or from null, which all objects match.
-
-    Raises: MethodError invalidArguments, unsupportedFilter.
-    """
-
-    def leaf(condition: dict[str, Any]) -> Match:
-        for name in condition:
-            if name not in rules:
-                raise MethodError("unsupportedFilter", f"there is no filter {name[:60]!r}")
-        return lambda obj: all(rules[name](obj, value) for name, value in condition.items())
-
-    def join(operator: str, parts: list[Match]) -> Match:
-        if operator == "AND":
-            return lambda obj: all(part(obj) for part in parts)
-        is_wanted = operator == "OR"
-        return lambda obj: any(part(obj) for part in parts) is is_wanted
-
-    return fold_filter({} if filter is None else filter, leaf, join)
 
 
 @dataclass

@@ -16,7 +16,6 @@ from tindra.core.arguments import check_names, take_bool
 from tindra.core.datatype import Affected, CallContext, QueryAnswer, QueryWindow
 from tindra.core.errors import MethodError, Unavailable
 from tindra.core.methods.query import READS_MAX
-from tindra.core.objects import fold_filter
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.services import Services
 from tindra.features.mail.indexing import run_index_catch_up
@@ -31,6 +30,7 @@ from tindra.model.mail import (
     parse_email_id,
 )
 from tindra.wire.jmap.date import parse_utc_date
+from tindra.wire.jmap.filter import fold_filter
 from tindra.wire.mime.header import as_text
 from tindra.wire.mime.parse import list_headers, parse_message
 

@@ -17,11 +17,11 @@ from tindra.core.datatype import (
     QueryWindow,
 )
 from tindra.core.errors import MethodError
-from tindra.core.objects import FilterRule, fold_filter, plan_filter
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.sharing.rights import make_rights
 from tindra.model.mail import MailboxRow
+from tindra.wire.jmap.filter import FilterRule, fold_filter, plan_filter
 
 COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
 MAILBOX_PROPERTIES = frozenset(
