@@ -74,6 +74,8 @@ class BodyPart(msgspec.Struct):
     cid: str | None = None
     language: list[str] | None = None
     location: str | None = None
+    params: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    """Of a multipart: more parameters of its Content-Type."""
     headers: list[tuple[str, HeaderValue]] = msgspec.field(default_factory=list)
     """More fields of this part; none that is written from the fields above."""
 
@@ -177,7 +179,7 @@ def _encode_multipart(
     if media_type == "multipart/related":
         # Source: RFC 2387 s3.1
         params.append(("type", part.children[0].type))
-    return params, body, encoding
+    return [*params, *part.params], body, encoding
 
 
 def _choose_boundary(boundary: Callable[[], str], chunks: list[bytes]) -> str:
@@ -207,9 +209,9 @@ def _encode_leaf(part: BodyPart, media_type: str) -> tuple[list[tuple[str, str]]
             return params, *_encode_text(content)
     elif charset is not None:
         params.append(("charset", charset))
-    if media_type == "message/rfc822" and _is_sendable(content, LINE_OCTETS_MAX):
+    if media_type.startswith("message/") and _is_sendable(content, LINE_OCTETS_MAX):
         # Any other encoding of a message is forbidden, so 8bit is preferred to base64.
-        # Source: RFC 2046 s5.2.1
+        # Source: RFC 2046 s5.2
         return params, content, "7bit" if content.isascii() else "8bit"
     if _is_plain(content):
         return params, content, "7bit"

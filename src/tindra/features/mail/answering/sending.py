@@ -23,7 +23,7 @@ from tindra.model.mail import encode_email_id, make_doc_id
 from tindra.model.stored import BlobRow
 from tindra.wire.jmap.date import encode_utc_date
 
-Kind = Literal["vacation", "redirect"]
+Kind = Literal["vacation", "redirect", "mdn"]
 
 
 class Leaving(NamedTuple):
@@ -38,6 +38,10 @@ class Leaving(NamedTuple):
     mail_from: str
     """Empty for a null return path."""
     recipient: str
+    others: tuple[str, ...] = ()
+    """More recipients of the same message, each one another."""
+    message_id: str = ""
+    """Without angle brackets, so that reports on it find it; empty for a message of others."""
 
 
 async def apply_leaving(tx: Tx, leaving: Leaving) -> str:
@@ -45,6 +49,7 @@ async def apply_leaving(tx: Tx, leaving: Leaving) -> str:
     await tx.put_blob(leaving.blob)
     now_ms = tx.clock.now_ms()
     email_id = encode_email_id(make_doc_id(now_ms, await tx.store.reserve_doc_counters(1)))
+    recipients = (leaving.recipient, *leaving.others)
     waiting = make_status("250 2.0.0 Waiting to be sent", "queued")
     obj = {
         "identityId": leaving.identity_id,
@@ -52,16 +57,16 @@ async def apply_leaving(tx: Tx, leaving: Leaving) -> str:
         "threadId": leaving.thread_id,
         "envelope": {
             "mailFrom": {"email": leaving.mail_from, "parameters": None},
-            "rcptTo": [{"email": leaving.recipient, "parameters": None}],
+            "rcptTo": [{"email": email, "parameters": None} for email in recipients],
         },
         "sendAt": encode_utc_date(now_ms),
         "undoStatus": "pending",
-        "deliveryStatus": {leaving.recipient: waiting},
+        "deliveryStatus": dict.fromkeys(recipients, waiting),
         "dsnBlobIds": [],
         "mdnBlobIds": [],
         "blobId": leaving.blob.id,
         "sendState": "pending",
-        "messageId": "",
+        "messageId": leaving.message_id,
         "automatic": leaving.kind,
     }
     id = await tx.create("EmailSubmission", obj, SUBMISSION_TYPE.prefix)
