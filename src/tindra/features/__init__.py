@@ -7,6 +7,7 @@ from tindra.features.blob import BLOB_FEATURE
 from tindra.features.change_log import CHANGE_LOG_FEATURE
 from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
+from tindra.features.mail.mdn.feature import MDN_FEATURE
 from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.mail.sharing.feature import SHARE_FEATURE
 from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
@@ -27,4 +28,5 @@ ALL: tuple[Feature, ...] = (
     BLOB_FEATURE,
     PUSH_SUBSCRIPTION_FEATURE,
     QUOTA_FEATURE,
+    MDN_FEATURE,
 )
