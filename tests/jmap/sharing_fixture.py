@@ -6,6 +6,7 @@ cannotCalculateChanges it reads all of the type anew, as RFC 8620 s5.2 has it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from tests.world import World, raise_report
 from tindra.base.ids import AccountId, UserId
 from tindra.core.access import Caller, load_caller
 from tindra.core.dispatch import encode_response, run_request
+from tindra.core.ports import StoreTx
 from tindra.model.account import ALL_RIGHTS, Account, Grant, User
 from tindra.wire.jmap.request import parse_request
 
@@ -61,9 +63,12 @@ async def run_timers(world: World) -> None:
             handler = world.registry.timers[row.kind]
             payload = msgspec.json.decode(row.payload)
             await handler(world.services, account_id, row.key, payload)
-            await world.services.store.write(
-                account_id, "timer-done", lambda tx, row=row: tx.delete_timer(row.kind, row.key)
-            )
+            drop = partial(_drop_timer, kind=row.kind, key=row.key)
+            await world.services.store.write(account_id, "timer-done", drop)
+
+
+async def _drop_timer(tx: StoreTx, kind: str, key: str) -> None:
+    await tx.delete_timer(kind, key)
 
 
 class Person:

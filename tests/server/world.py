@@ -208,7 +208,7 @@ class World:
             offload=self.offload,
             clock=self.clock,
             random=SeededRandom(),
-            reactions={},
+            reactions=self.registry.reactions,
         )
         options.setdefault("report", self._report)
         options.setdefault("password_cost", CHEAP)

@@ -19,6 +19,10 @@ from tindra.model.account import Account, User
 from tindra.model.sharing import SharedAccount
 
 
+PART_RIGHTS = frozenset({"read", "triage"})
+"""Who sees a part may call what reads and writes; each object asks for rights of its Mailboxes."""
+
+
 class Access(msgspec.Struct, frozen=True):
     """One account as one user sees it."""
 
@@ -26,15 +30,22 @@ class Access(msgspec.Struct, frozen=True):
     rights: frozenset[str]
     is_personal: bool
     """The user owns it; a shared one is not personal (RFC 8620 s2)."""
-    is_partial: bool = False
-    """Only some Mailboxes of it are shared with the user. What may be done in which is read with
-    the data (core/part.py); `rights` sums it up."""
+    part_rights: frozenset[str] = frozenset()
+    """Not empty: only some Mailboxes of it are shared with the user, with these rights summed up.
+    What may be done in which is read with the data (core/part.py), which asks for each object."""
     is_subscribed: bool = True
     """The user wants to hear of it. Source: RFC 9670 s1.4"""
 
     @property
+    def is_partial(self) -> bool:
+        """The user sees only some Mailboxes of it."""
+        return bool(self.part_rights)
+
+    @property
     def is_read_only(self) -> bool:
-        """Nothing in it may be changed."""
+        """Nothing in it may be changed, but what is the user's own (isSubscribed)."""
+        if self.is_partial:
+            return self.part_rights == {"mayReadItems"}
         return "triage" not in self.rights
 
 
@@ -107,8 +118,7 @@ async def list_visible_users(services: Services, caller: Caller) -> list[User]:
 
 
 def _sum_up(account: Account, part: SharedAccount) -> Access:
-    rights = {"triage", "read"} if part.rights - {"mayReadItems"} else {"read"}
-    return Access(account, frozenset(rights), False, True, part.is_subscribed)
+    return Access(account, PART_RIGHTS, False, part.rights, part.is_subscribed)
 
 
 def check_supports(caller: Caller, supports_parts: bool, arguments: Mapping[str, Any]) -> None:
@@ -143,7 +153,7 @@ def check_write(caller: Caller, account_id: object, right: str) -> Access:
     Raises: MethodError accountReadOnly, forbidden.
     """
     access = check_read(caller, account_id)
-    if access.is_read_only:
+    if access.is_read_only and not access.is_partial:
         raise MethodError("accountReadOnly", "this account may only be read")
     if right not in access.rights:
         raise MethodError("forbidden", f"this needs the right to {right} in the account")

@@ -17,6 +17,7 @@ import msgspec
 
 from tindra.base.ids import AccountId, ModSeq, UserId
 from tindra.core.access import Caller
+from tindra.core.errors import MethodError
 from tindra.core.ports import BlobStore, Store, StoreReader, StoreTx
 from tindra.core.services import Services
 from tindra.model.sharing import PART_STATE_BASE, SHARED_TYPES
@@ -128,7 +129,10 @@ class _PartBlobs:
         async def is_visible(reader: StoreReader) -> bool:
             return bool(await reader.find_emails_by_blob([blob_id]))
 
-        is_here = await self._store.read(account_id, is_visible)
+        try:
+            is_here = await self._store.read(account_id, is_visible)
+        except MethodError:
+            is_here = False  # what was shared is shared no more
         return account_id if is_here else self._caller.user.home_account_id
 
     def __getattr__(self, name: str) -> Any:

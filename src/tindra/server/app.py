@@ -68,6 +68,8 @@ class Server:
 
     def _make_router(self, registry: Registry) -> Router:
         services, metrics, options = self._services, self.metrics, self._options
+        upload = UploadRoute(services, registry.narrow, metrics)
+        download = DownloadRoute(services, registry.narrow)
         session = SessionRoute(registry, options)
         api = ApiRoute(registry, services, session, metrics, self._report)
         source = EventSourceRoute(services.clock, self.hub, metrics)
@@ -92,8 +94,8 @@ class Server:
                 "/readyz": Route("health", {"GET": health.get_ready}, **open_probe),
                 "/metrics": Route("metrics", {"GET": health.get_metrics}, **open_probe),
             },
-            upload_route=Route("upload", {"POST": UploadRoute(services, metrics).post}),
-            download_route=Route("download", {"GET": DownloadRoute(services).get}),
+            upload_route=Route("upload", {"POST": upload.post}),
+            download_route=Route("download", {"GET": download.get}),
             rest=Route("static", {"GET": StaticRoute(options.static_dir).get}, **open_probe),
         )
 

@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq, UserId
 from tindra.core.errors import StoreError
+from tindra.core.part import narrow_states
 from tindra.core.services import Services
+from tindra.model.sharing import PART_STATE_BASE
 from tindra.model.stored import CommitInfo
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
 from tindra.server.streams import BURST_MS, Commit, EventStream, parse_event_id
@@ -85,8 +87,9 @@ class StreamHub:
             self._arm()
 
     def place(self, stream: EventStream) -> None:
-        """Put a stream under the accounts that its caller may read now."""
-        accounts = frozenset(stream.sign_in.caller.accounts)
+        """Put a stream under the accounts that its caller may read now, and wants to hear of."""
+        held = stream.sign_in.caller.accounts
+        accounts = frozenset(id for id, access in held.items() if access.is_subscribed)
         for account_id in accounts - stream.accounts:
             self._by_account.setdefault(account_id, set()).add(stream)
         gone = stream.accounts - accounts
@@ -137,9 +140,18 @@ class StreamHub:
         Raises: StoreError.
         """
         stream.known = parse_event_id(known)
-        for account_id in stream.accounts:
+        await self._offer_newer(stream, stream.accounts)
+
+    async def _offer_newer(self, stream: EventStream, accounts: Iterable[AccountId]) -> None:
+        """States of these accounts, as far as the client does not know them. Raises: StoreError."""
+        for account_id in accounts:
             states = await self._store.read(account_id, lambda r: r.load_states())
+            is_part = stream.sign_in.caller.sees_part(account_id)
             told = stream.known.get(account_id, 0)
+            if is_part:
+                states = narrow_states(states)
+            elif told >= PART_STATE_BASE:
+                told = 0  # of a part, when it was one
             newer = {n: m for n, m in states.items() if n in self._pushed and m > told}
             if newer and account_id in stream.accounts:
                 stream.offer(Commit(account_id, newer))
@@ -156,10 +168,13 @@ class StreamHub:
         try:
             if not await self._refresh(stream.sign_in):
                 return False
+            before = stream.accounts
+            self.place(stream)
+            # A client that hears of an account it does not know fetches its Session object anew.
+            await self._offer_newer(stream, stream.accounts - before)
         except StoreError:
             # The directory cannot answer now; the next look will tell.
             return True
-        self.place(stream)
         return True
 
     def _on_commit(self, info: CommitInfo) -> None:
@@ -179,7 +194,8 @@ class StreamHub:
     def _spread(self, commit: Commit, streams: Iterable[EventStream]) -> None:
         now = self.clock.monotonic_ms()
         for stream in streams:
-            if not stream.offer(commit):
+            is_part = stream.sign_in.caller.sees_part(commit.account_id)
+            if not stream.offer(commit.narrow() if is_part else commit):
                 continue
             if now >= stream.rest_until_ms:
                 stream.wake()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from tindra.base.ids import AccountId, ModSeq, is_id
+from tindra.core.part import narrow_states
 from tindra.core.ports import Cursor
 from tindra.core.state import encode_state
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
@@ -59,12 +60,19 @@ class Commit:
     """What one commit changed, as streams show it; encoded once for each framing and choice of
     types."""
 
-    __slots__ = ("_encoded", "account_id", "states")
+    __slots__ = ("_encoded", "_narrowed", "account_id", "states")
 
     def __init__(self, account_id: AccountId, states: Mapping[str, ModSeq]) -> None:
         self.account_id = account_id
         self.states = states
         self._encoded: dict[tuple[Framing, frozenset[str] | None], EncodedCommit] = {}
+        self._narrowed: Commit | None = None
+
+    def narrow(self) -> Commit:
+        """What those are told of it who see a part of the account; maybe nothing."""
+        if self._narrowed is None:
+            self._narrowed = Commit(self.account_id, narrow_states(self.states))
+        return self._narrowed
 
     def encode(self, framing: Framing, types: frozenset[str] | None) -> EncodedCommit:
         """The event for a choice of types, one of which must be ours."""
@@ -156,7 +164,7 @@ class EventStream:
     def offer(self, commit: Commit) -> bool:
         """Keep what was committed until the client takes it, merged with what waits; False if it
         is of no interest here."""
-        if self.types is not None and self.types.isdisjoint(commit.states):
+        if not commit.states or (self.types is not None and self.types.isdisjoint(commit.states)):
             return False
         if self._single is None and self._merged is None:
             self._single = commit

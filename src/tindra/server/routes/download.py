@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from tindra.base.ids import AccountId, is_id
 from tindra.core.blob_parts import BlobPlace, find_blob, load_place
+from tindra.core.part import Narrow, narrow_services
 from tindra.core.services import Services
 from tindra.server.http.byte_range import ByteRange, Unsatisfiable, parse_range
 from tindra.server.http.exchange import PIECE_BYTES, Exchange, Headers, HttpError, Response
@@ -36,8 +37,13 @@ _SAFE: Headers = [
 class DownloadRoute:
     """Sends blobs down."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, narrow: Narrow | None) -> None:
+        """
+        Args:
+            narrow: what who sees a part of an account reads of it.
+        """
         self._services = services
+        self._narrow = narrow
         self._gate = Gate(DOWNLOADS_CONCURRENT_MAX, "maxConcurrentDownload")
 
     async def get(self, exchange: Exchange) -> Response | None:
@@ -47,9 +53,11 @@ class DownloadRoute:
         Cost: two reads; memory for one piece, or for all of a body part that must be decoded.
         """
         account_id, blob_id, name = _split_path(exchange)
-        if not exchange.signed_in.caller.may_read(account_id):
+        caller = exchange.signed_in.caller
+        if not caller.may_read(account_id):
             raise _not_found()
-        place = await find_blob(self._services, account_id, blob_id)
+        services = narrow_services(self._services, caller, self._narrow)
+        place = await find_blob(services, account_id, blob_id)
         if place is None:
             raise _not_found()
         etag = f'"{blob_id}"'
@@ -68,7 +76,7 @@ class DownloadRoute:
         user_id = exchange.signed_in.caller.user.id
         await self._gate.take(user_id)
         try:
-            content = await _open(self._services, account_id, place)
+            content = await _open(services, account_id, place)
             wanted = _parse_wanted(exchange, content.size, etag)
             await _send(exchange, content, headers, wanted)
         finally:

@@ -7,6 +7,7 @@ import msgspec
 from tindra.base import limits
 from tindra.core.access import Access, check_write
 from tindra.core.errors import MethodError
+from tindra.core.part import Narrow, narrow_services
 from tindra.core.services import Services
 from tindra.server.http.exchange import JSON, NO_STORE, Exchange, HttpError, Response
 from tindra.server.http.gate import LIMIT, Gate
@@ -19,8 +20,13 @@ PREFIX = "/jmap/upload/"
 class UploadRoute:
     """Takes uploads in."""
 
-    def __init__(self, services: Services, metrics: Metrics) -> None:
+    def __init__(self, services: Services, narrow: Narrow | None, metrics: Metrics) -> None:
+        """
+        Args:
+            narrow: what who sees a part of an account reads of it.
+        """
         self._services = services
+        self._narrow = narrow
         self._metrics = metrics
         self._gate = Gate(limits.UPLOADS_CONCURRENT_MAX, "maxConcurrentUpload")
 
@@ -33,11 +39,13 @@ class UploadRoute:
         if exchange.header(b"content-encoding").strip().lower() not in ("", "identity"):
             # Stored as it is, it would come down again as something else than was meant.
             raise HttpError(415, "an upload may have no content coding: send the octets themselves")
-        user_id = exchange.signed_in.caller.user.id
+        caller = exchange.signed_in.caller
+        user_id = caller.user.id
         await self._gate.take(user_id)
         try:
             body = await exchange.read_body(limits.UPLOAD_BYTES_MAX, _too_large())
-            row = await self._services.blobs.put(access.account.id, body)
+            blobs = narrow_services(self._services, caller, self._narrow).blobs
+            row = await blobs.put(access.account.id, body)
         finally:
             self._gate.free(user_id)
         self._metrics.upload_bytes.inc(row.size)
