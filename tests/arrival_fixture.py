@@ -15,8 +15,8 @@ from tindra.features.mail.identity import apply_default_identity
 from tindra.features.mail.ingest import NewEmail, apply_arrivals, parse_arrival
 from tindra.model.blob import make_blob_id
 from tindra.model.stored import BlobRow, OutboxRow
-from tindra.sync.arrival import TOPIC, ArrivalRunner, Step
-from tindra.sync.away import VacationStep
+from tindra.sync.arrival.away import VacationStep
+from tindra.sync.arrival.runner import TOPIC, ArrivalRunner, Step
 from tindra.sync.submission import Route, SubmissionRunner
 
 DAY_MS = 24 * 3600 * 1000

@@ -14,7 +14,7 @@ from tests.world import World
 from tindra.core.errors import Unavailable
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailRow
-from tindra.sync.arrival import RECENT_MS, TRIES_MAX, Arrived, GivenUp, Happenings
+from tindra.sync.arrival.runner import RECENT_MS, TRIES_MAX, Arrived, GivenUp, Happenings
 
 
 class Counting:

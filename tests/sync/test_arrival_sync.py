@@ -13,10 +13,10 @@ from tindra.features.connect import Endpoint
 from tindra.features.mail.identity import apply_default_identity
 from tindra.model.blob import make_blob_id
 from tindra.outside.smtp.sender import SmtpSender
-from tindra.sync.arrival import TOPIC, ArrivalRunner
+from tindra.sync.arrival.rules import make_steps
+from tindra.sync.arrival.runner import TOPIC, ArrivalRunner
 from tindra.sync.intents import NEVER_MS
 from tindra.sync.route import make_settings
-from tindra.sync.rules import make_steps
 from tindra.sync.submission import Route, SubmissionRunner
 
 Open = Callable[..., AbstractAsyncContextManager[Harness]]

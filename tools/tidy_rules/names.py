@@ -17,6 +17,7 @@ FOREIGN_WORDS = {
 # Where the provider's own words are the right ones; `labels` is also what a metric has.
 FOREIGN_WORDS_ALLOWED = (
     "src/tindra/wire/imap",
+    "src/tindra/wire/sieve",
     "src/tindra/wire/mime/charset",  # "charset label" is the term of the encoding standard
     "src/tindra/outside/imap",
     "src/tindra/outside/gmail",

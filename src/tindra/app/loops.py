@@ -24,10 +24,10 @@ from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
 from tindra.model.stored import CommitInfo, TimerRow
 from tindra.server.app import EMAIL_DELIVERY
 from tindra.server.sign_in import CALLER_FRESH_MS
-from tindra.sync.arrival import TOPIC as ARRIVAL_TOPIC
-from tindra.sync.arrival import ArrivalRunner
+from tindra.sync.arrival.rules import make_steps
+from tindra.sync.arrival.runner import TOPIC as ARRIVAL_TOPIC
+from tindra.sync.arrival.runner import ArrivalRunner
 from tindra.sync.route import make_route_loader
-from tindra.sync.rules import make_steps
 from tindra.sync.submission import SubmissionRunner
 from tindra.sync.webpush.runner import PushRunner
 

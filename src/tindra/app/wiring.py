@@ -41,7 +41,7 @@ from tindra.store.sqlite.directory import SqliteDirectory
 from tindra.store.sqlite.registrar import SqliteRegistrar
 from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
-from tindra.sync.arrival import ARRIVAL_FEATURE
+from tindra.sync.arrival.runner import ARRIVAL_FEATURE
 from tindra.sync.intents import MIRROR_FEATURE
 from tindra.wire.webpush.encryption import make_private_key
 from tindra.wire.webpush.vapid import encode_private_key, parse_private_key

@@ -44,7 +44,7 @@ from tindra.wire.sieve.grammar import EXTENSIONS, Script, check_script
 from tindra.wire.sieve.lexer import SCRIPT_BYTES_MAX
 
 SIEVE: Final = "urn:ietf:params:jmap:sieve"
-RULES: Final = "urn:tindra:params:jmap:rules"
+OWN: Final = "urn:tindra:params:jmap:sieve"
 NAME_BYTES_MAX: Final = 512
 """maxSizeScriptName, as small as RFC 9661 s1.2.1 allows."""
 SCRIPTS_MAX: Final = 50
@@ -303,7 +303,7 @@ async def _load_last_errors(
     return {obj["id"]: obj["lastError"] for obj in found}
 
 
-LAST_ERROR = PropertyExtension("SieveScript", "lastError", RULES, _load_last_errors)
+LAST_ERROR = PropertyExtension("SieveScript", "lastError", OWN, _load_last_errors)
 """What RFC 9661 has no place for: why a script that is right went wrong with some message."""
 
 SIEVE_FEATURE = Feature(
@@ -323,7 +323,7 @@ SIEVE_FEATURE = Feature(
             },
             is_of_mailbox=True,
         ),
-        Capability(RULES, is_of_mailbox=True),
+        Capability(OWN, is_of_mailbox=True),
     ),
     datatypes=(
         Datatype(

@@ -11,7 +11,7 @@ from tests.arrival_fixture import DAY_MS, Post
 from tests.jmap.mail_fixture import OWN, add_foreign_account, make_raw, only_rights, upload
 from tests.world import World
 from tindra.features.sieve import SCRIPTS_MAX
-from tindra.sync.rules import MARK, RECEIVED_MAX, make_steps
+from tindra.sync.arrival.rules import MARK, RECEIVED_MAX, make_steps
 from tindra.wire.sieve.grammar import EXTENSIONS
 from tindra.wire.sieve.lexer import SCRIPT_BYTES_MAX
 

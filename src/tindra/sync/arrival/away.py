@@ -28,7 +28,7 @@ from tindra.features.mail.answering.vacation import (
 from tindra.features.mail.writing.addresses import fold_address
 from tindra.model.mail import EmailRow
 from tindra.model.stored import BlobRow
-from tindra.sync.arrival import Arrived, Happenings
+from tindra.sync.arrival.runner import Arrived, Happenings
 
 
 class Away(NamedTuple):

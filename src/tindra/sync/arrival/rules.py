@@ -31,8 +31,7 @@ from tindra.features.sieve import apply_last_error, load_active, load_script
 from tindra.model.keyword import is_keyword
 from tindra.model.mail import EmailRow, MailboxRow
 from tindra.model.stored import BlobRow
-from tindra.sync.arrival import Arrived, Happenings, Step
-from tindra.sync.away import (
+from tindra.sync.arrival.away import (
     Answer,
     Away,
     VacationStep,
@@ -40,6 +39,7 @@ from tindra.sync.away import (
     load_identities,
     make_answer,
 )
+from tindra.sync.arrival.runner import Arrived, Happenings, Step
 from tindra.sync.plan import make_flag, make_keywords
 from tindra.wire.sieve.actions import FileInto, Outcome, Surroundings, Vacation
 from tindra.wire.sieve.evaluate import run_script
