@@ -16,9 +16,11 @@ from tindra.app.erasing import run_erasings
 from tindra.app.people import NewMailbox, add_mail_account, add_user
 from tindra.app.users import run_user_remove
 from tindra.app.wiring import Installation, open_installation
-from tindra.base.ids import AccountId
+from tindra.base.ids import AccountId, ModSeq
 from tindra.base.limits import BLOB_INLINE_BYTES_MAX
-from tindra.core.errors import Conflict, StoreError, Unavailable
+from tindra.core.errors import Conflict, StateTooOld, StoreError, Unavailable
+from tindra.core.ports import Cursor, StoreReader
+from tindra.core.tx import Tx, transact
 from tindra.features.connect import Endpoint, load_connections, make_secret_name
 from tindra.model.account import ALL_RIGHTS, Grant, User
 from tindra.store.blobs.store import Blobs
@@ -257,3 +259,37 @@ async def test_a_no_removes_nothing(tmp_path: Path) -> None:
             await remove(settings, console, name, refuse)
     async with open_installation(settings) as installation:
         assert await check_whole(installation, user) == 1
+
+
+async def test_after_a_restore_no_old_state_means_anything(tmp_path: Path) -> None:
+    async with open_installation(Settings(data=str(tmp_path / "data"))) as installation:
+        services = installation.services
+        user = await add_user(installation, "me@example.test", "secret")
+        account_id = await add_mail_account(installation, user, MAILBOX)
+
+        async def change(tx: Tx) -> None:
+            await tx.create("Thing", {"n": 1})
+
+        for _ in range(3):
+            await transact(services, account_id, "t", change)
+
+        async def ask(reader: StoreReader) -> tuple[ModSeq, list[ModSeq]]:
+            state = (await reader.load_states())["Thing"]
+            known = []
+            for since in [*range(8), *range(state - 2, state + 3)]:
+                try:
+                    await reader.list_changes("Thing", Cursor(ModSeq(since)), 10)
+                except StateTooOld:
+                    continue
+                known.append(ModSeq(since))
+            return state, known
+
+        _, known = await services.store.read(account_id, ask)
+        assert known
+        assert await installation.registrar.renew_states(["Thing", "Email"]) == 2
+        state, known = await services.store.read(account_id, ask)
+        assert known == [state]
+        await transact(services, account_id, "t", change)
+        after, known = await services.store.read(account_id, ask)
+        assert known == [state, after]
+        await services.store.check_invariants(account_id)

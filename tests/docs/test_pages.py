@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tindra.server.metrics import METRICS
 from tools.docs import list_stale_pages
 from tools.docs_pages import facts
 from tools.tidy_rules.tree import Tree, load_tree
@@ -71,6 +72,17 @@ def test_every_page_is_linked_from_another():
     known = {"README.md", "docs/decisions/template.md", "CHANGELOG.md"}
     folders = {path for path in alone if (ROOT / path).parent.resolve() in linked}
     assert sorted(set(alone) - known - folders) == []
+
+
+def test_every_alert_is_about_a_metric_that_exists_and_says_what_to_do():
+    rules = _tree().text("deploy/alerts.yml")
+    alerts = re.findall(r"- alert: (\w+)\n +expr: (.+)\n", rules)
+    assert len(alerts) == rules.count("alert:")
+    names = {metric.name for metric in METRICS}
+    for _, expression in alerts:
+        assert set(re.findall(r"tindra_\w+", expression)) <= names
+    page = _tree().text("docs/operate/alerts.md")
+    assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == [name for name, _ in alerts]
 
 
 def test_every_limit_says_why():

@@ -124,6 +124,18 @@ def serve(
     _run(lambda: run_serve(settings, tell))
 
 
+@app.command(name="after-restore")
+def after_restore(*, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Run once when the data folder came back from a backup: every device syncs anew.
+
+    What devices learned after the backup was made is not known here any more.
+    """
+    from tindra.app.users import run_after_restore
+
+    settings = _load(config, data=data)
+    _run(lambda: run_after_restore(settings, console))
+
+
 @app.command
 def demo(
     *,
@@ -435,6 +447,25 @@ def account_resume(address: str, *, config: ConfigFile = None, data: DataFolder 
 
     settings = _load(config, data=data)
     _run(lambda: run_account_pause(settings, console, address, False))
+
+
+@account_app.command(name="confirm")
+def account_confirm(
+    address: str, *, yes: bool = False, config: ConfigFile = None, data: DataFolder = None
+) -> None:
+    """Say that mail which vanished at the provider was really removed; it then goes here too.
+
+    Where most mail of an account vanishes at once it is kept for a day, for the provider may be
+    wrong; "tindra account list" shows it. This does not wait for the day to end.
+
+    Args:
+        address: The mail address, or the account's id.
+        yes: Do not ask.
+    """
+    from tindra.app.accounts import run_account_confirm
+
+    settings = _load(config, data=data)
+    _run(lambda: run_account_confirm(settings, console, address, _say_yes if yes else _ask_yes))
 
 
 @account_app.command(name="remove")

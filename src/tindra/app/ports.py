@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from tindra.base.ids import AccountId, UserId
@@ -37,6 +37,13 @@ class Registrar(Protocol):
 
     async def mark_erased(self, account_id: AccountId) -> None:
         """Take an account out of reach for good; what is left of it is to be erased."""
+
+    async def renew_states(self, type_names: Sequence[str]) -> int:
+        """Make every state that was ever told of these types too old; gives how many accounts.
+
+        For data that came back from a backup: what happened after it is unknown here, so no state
+        and no Email id of that time may ever mean anything else.
+        """
 
     async def list_erasing(self) -> list[AccountId]:
         """Accounts of which something may be left. Cost: one look at a table that is empty but

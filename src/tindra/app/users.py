@@ -30,6 +30,14 @@ async def run_user_add(settings: Settings, console: Console, login: str, passwor
         console.print(f"Next: tindra account add {escape(user.login)} ADDRESS --imap-host HOST")
 
 
+async def run_after_restore(settings: Settings, console: Console) -> None:
+    """`tindra after-restore`."""
+    async with open_installation(settings) as installation:
+        types = sorted(installation.registry.datatypes)
+        count = await installation.registrar.renew_states(types)
+        console.print(f"Whoever uses one of the {count} accounts syncs anew when they ask next.")
+
+
 async def run_user_list(settings: Settings, console: Console) -> None:
     """`tindra user list`."""
     async with open_installation(settings) as installation:

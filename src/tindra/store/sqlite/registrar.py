@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from tindra.base.ids import AccountId, UserId
 from tindra.core.ports import StoreTx
 from tindra.model.account import Account, Grant, User
+from tindra.model.mail import DOC_COUNTER_BITS, encode_email_id
 from tindra.store.sqlite.connection import StoreConnection
 from tindra.store.sqlite.directory import put_account, put_grant, put_user
 from tindra.store.sqlite.erase import erase_rows, finish_erasing, list_erasing, mark_erased
@@ -15,6 +16,12 @@ from tindra.store.sqlite.store import SqliteStore
 from tindra.store.vault import Vault
 
 T = TypeVar("T")
+_RESTORED_MODSEQS: Final = 1 << 32
+"""More transactions than an account sees between two backups."""
+_RESTORED_DOCS: Final = 1 << (DOC_COUNTER_BITS - 1)
+"""Half of the ring of document numbers: as far from those given since the backup as can be."""
+_NOBODY: Final = encode_email_id(0)
+"""An id that nothing ever had."""
 
 
 class SqliteRegistrar:
@@ -83,6 +90,34 @@ class SqliteRegistrar:
     async def mark_erased(self, account_id: AccountId) -> None:
         """Take an account out of reach for good; what is left of it is to be erased."""
         await self._store.run_write(lambda conn: mark_erased(conn, account_id))
+
+    async def renew_states(self, type_names: Sequence[str]) -> int:
+        """Make every state that was ever told of these types too old; gives how many accounts."""
+
+        def run(conn: StoreConnection) -> int:
+            conn.execute(
+                "-- every account: a restored backup\n"
+                "UPDATE account SET modseq = modseq + ?1, floor_modseq = modseq + ?1,"
+                " doc_counter = doc_counter + ?2",
+                (_RESTORED_MODSEQS, _RESTORED_DOCS),
+            )
+            count = conn.changes()
+            conn.executemany(
+                "-- every account: a restored backup\n"
+                "INSERT OR REPLACE INTO type_state (account_id, type_name, modseq)"
+                " SELECT account_id, ?, modseq FROM account",
+                [(name,) for name in type_names],
+            )
+            # A state is too old where something was destroyed after it and is forgotten.
+            conn.executemany(
+                "-- every account: a restored backup\n"
+                "INSERT INTO tombstone (account_id, type_name, modseq, id, created_modseq)"
+                " SELECT account_id, ?, modseq, ?, modseq FROM account",
+                [(name, _NOBODY) for name in type_names],
+            )
+            return count
+
+        return await self._store.run_write(run)
 
     async def list_erasing(self) -> list[AccountId]:
         """Accounts of which something may be left."""
