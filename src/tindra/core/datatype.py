@@ -19,6 +19,7 @@ from tindra.core.part import Narrow
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Reaction, Tx
+from tindra.model.email_property import PropertyChange, PropertyPlan
 
 CORE = "urn:ietf:params:jmap:core"
 COLLATIONS = ("i;ascii-casemap", "i;unicode-casemap")
@@ -243,37 +244,13 @@ class Method:
 
 
 class PropertyWriter(Protocol):
-    """How a device sets a property that one feature adds to the type of another."""
+    """How a device sets a property that one feature adds to Email."""
 
     async def plan(self, tx: Tx, call: CallContext, change: PropertyChange) -> PropertyPlan:
-        """Check everything, after all else of the object was. Raises: SetError."""
+        """Check everything, after all else of the Email was. Raises: SetError."""
 
     async def apply(self, tx: Tx, id: str, stored: Any) -> None:
-        """Write the property of one object; its own row may be written before or after."""
-
-
-class PropertyChange(NamedTuple):
-    """What a device asks of one such property."""
-
-    before: Any
-    """The object as stored; None: it is being made."""
-    mailbox_ids: tuple[str, ...]
-    """Of an Email, as the rest of the call makes them."""
-    mailboxes: Mapping[str, Any]
-    """All Mailboxes of the account by id."""
-    patch: dict[str, Any]
-    """Paths that begin with the name of the property -> values. RFC 8620 s5.3"""
-
-
-class PropertyPlan(NamedTuple):
-    """What becomes of one such property."""
-
-    mailbox_ids: tuple[str, ...]
-    """As the property wants them."""
-    value: Any
-    """As /get will tell it."""
-    stored: Any
-    """For `apply`."""
+        """Write the property of one Email; its own row may be written before or after."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +263,7 @@ class PropertyExtension:
     load: Callable[[CallContext, AccountId, list[str]], Awaitable[dict[str, Any]]]
     """id -> value, for the ids that exist."""
     writer: PropertyWriter | None = None
-    """None: devices cannot set it. So far only Email asks."""
+    """None: devices cannot set it. Only for Email."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,13 @@ from tindra.core.datatype import (
     CallContext,
     Capability,
     Feature,
-    PropertyChange,
     PropertyExtension,
-    PropertyPlan,
 )
 from tindra.core.errors import SetError
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Change, Tx, transact
+from tindra.model.email_property import PropertyChange, PropertyPlan
 from tindra.model.keyword import is_keyword
 from tindra.model.mail import EmailRow, MailboxRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
@@ -92,7 +91,7 @@ class _SnoozeWriter:
 
         Raises: SetError invalidPatch, invalidProperties, tooManyMailboxes, overQuota.
         """
-        before: EmailRow | None = change.before
+        before = change.before
         known = await _load_stored(tx.store, [before.id]) if before is not None else {}
         stored = known.get(before.id) if before is not None else None
         wanted = _patch(None if stored is None else stored.render(), change.patch)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tindra.base.ids import MailboxId
-from tindra.core.datatype import CallContext, PropertyChange, PropertyPlan, PropertyWriter
+from tindra.core.datatype import CallContext, PropertyWriter
 from tindra.core.errors import SetError
 from tindra.core.tx import Tx
+from tindra.model.email_property import PropertyChange, PropertyPlan
 from tindra.model.mail import EmailRow, MailboxRow
 
 
