@@ -286,6 +286,9 @@ async def test_wrong_settings_and_a_broken_key_are_named(tmp_path: Path):
     with pytest.raises(SettingsError, match=r"push_allowed: '10\.0\.0\.0/99'"):
         async with open_installation(Settings(data=str(tmp_path), push_allowed=("10.0.0.0/99",))):
             pass
+    with pytest.raises(SettingsError, match="push_contact"):
+        async with open_installation(Settings(data=str(tmp_path), push_contact="ops@a.example")):
+            pass
     settings = Settings(data=str(tmp_path))
     settings.vapid_path.write_bytes(bytes(32))
     with pytest.raises(SettingsError, match=r"vapid.key holds no P-256 key"):

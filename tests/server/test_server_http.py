@@ -151,7 +151,7 @@ def test_a_server_that_can_take_nothing_new_is_not_ready_and_says_why_until_it_c
 
 
 def test_metrics_count_requests_and_calls_and_show_only_declared_names() -> None:
-    behind = ("mirrors", "outbox", "timers", "index", "disk", "transaction")
+    behind = ("mirrors", "outbox", "timers", "index", "disk", "transaction", "pushes")
     read = [metric for metric in METRICS if metric.name.split("_")[1].startswith(behind)]
 
     async def load_readings() -> list[Reading]:

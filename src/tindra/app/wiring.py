@@ -102,7 +102,7 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
     clock, random, offload = SystemClock(), SystemRandom(), ThreadOffload()
     push = WebPushSender(
         _make_connector(settings), clock, random, _load_vapid_key(settings, random),
-        settings.vapid_contact,
+        _check_contact(settings),
     )  # fmt: skip
     registry = make_registry(make_vapid_feature(push.application_server_key))
     store = await SqliteStore.open(data / "tindra.sqlite")
@@ -140,6 +140,14 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
     finally:
         await store.close()
         offload.close()
+
+
+def _check_contact(settings: Settings) -> str:
+    """Raises: SettingsError. Source: RFC 8292 s2.1"""
+    contact = settings.vapid_contact
+    if contact and not contact.startswith(("mailto:", "https://")):
+        raise SettingsError(f"push_contact: {contact!r} begins with neither mailto: nor https://")
+    return contact
 
 
 def _make_connector(settings: Settings) -> Connector:

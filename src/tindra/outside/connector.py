@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from socket import SOCK_STREAM
+from socket import SOCK_STREAM, getaddrinfo
 from typing import Final, NamedTuple
 
 from tindra.wire.http.url import HttpsUrl
@@ -24,6 +26,9 @@ ADDRESSES_MAX: Final = 16
 """Of one name that are looked at; a name with more is refused, or looking would take long."""
 ADDRESSES_TRIED_MAX: Final = 3
 """Of one name that are connected to, one after the other."""
+LOOKUPS_MAX: Final = 16
+"""Names looked up at once, by threads of their own: one cannot be given up, and a name server that
+keeps us waiting must not hold up what else the product looks for."""
 CONNECT_S: Final = 5.0
 """For one address, TLS and all."""
 READ_BYTES_MAX: Final = 64 * 1024
@@ -80,6 +85,7 @@ def parse_allowed(entries: Sequence[str]) -> Allowed:
     return Allowed(frozenset(hosts), tuple(networks))
 
 
+_LOOKUPS = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="lookup")
 NOTHING_ALLOWED: Final = Allowed(frozenset(), ())
 
 
@@ -94,7 +100,8 @@ def is_public(address: _Address) -> bool:
 
 async def resolve_name(host: str, port: int) -> list[str]:
     """Ask the system's resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+    look = partial(getaddrinfo, host, port, type=SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, look)
     return [str(info[4][0]) for info in found]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.conftest import ROOT
 from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import ModSeq
@@ -458,3 +460,25 @@ def test_the_session_tells_the_key_that_signs():
     [capability] = make_vapid_feature("BA1Hxz").capabilities
     assert capability.uri == "urn:ietf:params:jmap:webpush-vapid"
     assert capability.session == {"applicationServerKey": "BA1Hxz"}
+
+
+async def test_the_example_of_the_page_runs_as_it_stands(world: World):
+    await open_home(world)
+    page = (ROOT / "docs" / "protocol" / "push.md").read_text("utf-8")
+    blocks = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    id, answers = "", []
+    for block in blocks:
+        code = await load_code(world, id) if id else ""
+        request = msgspec.json.decode(
+            block.replace('"ID"', f'"{id}"').replace('"CODE"', f'"{code}"')
+        )
+        [[answered, result, _]] = (await world.request([request]))["methodResponses"]
+        assert answered == request[0], result
+        assert not any(value for name, value in result.items() if name.startswith("not"))
+        if result.get("created"):
+            id = result["created"]["new"]["id"]
+        answers.append(result)
+    assert len(answers) == 5
+    assert answers[2]["updated"][id].keys() == {"expires"}
+    assert answers[3]["list"][0]["types"] is None
+    assert await get_all(world) == []

@@ -100,7 +100,8 @@ class PushRunner:
         self._stale: dict[AccountId, None] = {}
         self._moved: dict[AccountId, dict[str, ModSeq]] = {}
         self._unsaved: set[Delivery] = set()
-        self._is_woken = asyncio.Event()
+        self._is_stale = asyncio.Event()
+        self._is_moved = asyncio.Event()
         self._places = asyncio.Semaphore(SENDING_MAX)
         self._by_service: dict[str, tuple[asyncio.Semaphore, list[None]]] = {}
 
@@ -110,15 +111,13 @@ class PushRunner:
         try:
             for user in await self._services.directory.list_users():
                 self._stale[user.home_account_id] = None
-            self._is_woken.set()
+            self._is_stale.set()
             async with asyncio.TaskGroup() as group:
+                # Apart: looking at all subscriptions may take long, news may not wait for it.
+                group.create_task(self._run_loads(group))
+                group.create_task(self._run_spreads(group))
                 group.create_task(self._run_sweeps())
                 group.create_task(self._run_saves())
-                while True:
-                    await self._is_woken.wait()
-                    await self._services.clock.sleep_ms(GATHER_MS)
-                    self._is_woken.clear()
-                    await self._take_hints(group)
         finally:
             unsubscribe()
             await self._guard("push save", self._save)
@@ -126,30 +125,39 @@ class PushRunner:
     def _on_commit(self, info: CommitInfo) -> None:
         if TYPE in info.states:
             self._stale[info.account_id] = None
-            self._is_woken.set()
+            self._is_stale.set()
         states = {name: m for name, m in info.states.items() if name in self._pushed}
         # Who is not known yet compares all states when it is loaded.
         if states and self._homes:
             moved = self._moved.setdefault(info.account_id, {})
             moved.update({name: max(m, moved.get(name, m)) for name, m in states.items()})
-            self._is_woken.set()
+            self._is_moved.set()
 
-    async def _take_hints(self, group: asyncio.TaskGroup) -> None:
-        stale, self._stale = self._stale, {}
-        for home in stale:
-            if not await self._guard("push load", partial(self._load, group, home)):
-                self._stale[home] = None
-                self._is_woken.set()
-        moved, self._moved = self._moved, {}
-        for account_id, states in moved.items():
-            # What is lost here is found by the next sweep.
-            await self._guard("push spread", partial(self._spread, group, account_id, states))
+    async def _run_loads(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._is_stale.wait()
+            self._is_stale.clear()
+            stale, self._stale = self._stale, {}
+            for home in stale:
+                if not await self._guard("push load", partial(self._load, group, home)):
+                    self._stale[home] = None
+                    self._is_stale.set()
+
+    async def _run_spreads(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._is_moved.wait()
+            await self._services.clock.sleep_ms(GATHER_MS)
+            self._is_moved.clear()
+            moved, self._moved = self._moved, {}
+            for account_id, states in moved.items():
+                # What is lost here is found by the next sweep.
+                await self._guard("push spread", partial(self._spread, group, account_id, states))
 
     async def _run_sweeps(self) -> None:
         while True:
             await self._services.clock.sleep_ms(SWEEP_MS)
             self._stale |= dict.fromkeys(self._homes)
-            self._is_woken.set()
+            self._is_stale.set()
 
     async def _run_saves(self) -> None:
         while True:
