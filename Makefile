@@ -56,11 +56,13 @@ check: $(VENV_STAMP) ## format, lint, types, walls, tidy, docs: under 15 seconds
 
 test: $(VENV_STAMP) web ## every test but the slow ones (ARGS="-k word" to choose)
 	@tools/setup.sh programs
+	@tools/setup.sh clients
 	@$(if $(ARGS),:,tools/setup.sh web-test)
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(VENV_STAMP) web ## every test, slow ones too
 	@tools/setup.sh programs
+	@tools/setup.sh clients
 	@$(if $(ARGS),:,tools/setup.sh web-test)
 	$(PYTEST) $(ARGS)
 
@@ -75,4 +77,4 @@ changelog: $(VENV_STAMP) ## fold changes/ into CHANGELOG.md (VERSION=0.2.0)
 
 clean: ## remove everything that was made (never data/, where an installation keeps its mail)
 	rm -rf .venv .artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf build dist web/node_modules web/dist src/tindra/server/static
+	rm -rf build dist web/node_modules web/dist src/tindra/server/static tests/compat/clients/node_modules

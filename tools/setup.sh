@@ -5,6 +5,7 @@
 #   setup.sh web           node packages and the built web client
 #   setup.sh web-present   succeeds when the built web client is there
 #   setup.sh web-test      types and unit tests of the web client
+#   setup.sh clients       JMAP clients of others, which the tests run (tests/compat/clients)
 #   setup.sh programs      Dovecot and Chromium, which the tests talk to
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -94,16 +95,20 @@ setup_node() {
   has_node || fail "node 20.19 or newer is needed to build the web client"
 }
 
+# install_packages FOLDER NAME: the node packages of FOLDER, unless its lock file is unchanged.
+install_packages() {
+  local lock
+  lock=$({ node --version; cat "$1/package.json" "$1/package-lock.json"; } | sha256sum | cut -c1-16)
+  [ ! -e "$1/node_modules/.ready-$lock" ] || return 0
+  say "installing the packages of $2"
+  npm --prefix "$1" ci --no-audit --no-fund --loglevel=error
+  touch "$1/node_modules/.ready-$lock"
+}
+
 setup_web() {
   [ -f web/package.json ] || { say "no web client in this tree"; return; }
   setup_node
-  local lock
-  lock=$({ node --version; cat web/package.json web/package-lock.json; } | sha256sum | cut -c1-16)
-  if [ ! -e "web/node_modules/.ready-$lock" ]; then
-    say "installing the packages of the web client"
-    npm --prefix web ci --no-audit --no-fund --loglevel=error
-    touch "web/node_modules/.ready-$lock"
-  fi
+  install_packages web "the web client"
   say "building the web client"
   npm --prefix web run --silent build
   is_web_present || fail "the build of the web client left no index.html"
@@ -119,6 +124,11 @@ test_web() {
   say "types and unit tests of the web client"
   npm --prefix web run --silent check
   npm --prefix web run --silent test
+}
+
+setup_clients() {
+  setup_node
+  install_packages tests/compat/clients "the clients that the tests run"
 }
 
 has_dovecot() { command -v dovecot >/dev/null || [ -x /usr/sbin/dovecot ]; }
@@ -140,6 +150,7 @@ case "${1:-}" in
   web) setup_web ;;
   web-present) is_web_present ;;
   web-test) test_web ;;
+  clients) setup_clients ;;
   programs) setup_programs ;;
-  *) fail "usage: tools/setup.sh python|lock|web|web-present|web-test|programs" ;;
+  *) fail "usage: tools/setup.sh python|lock|web|web-present|web-test|clients|programs" ;;
 esac

@@ -57,6 +57,8 @@ def _plan(datatype: Datatype, arguments: dict[str, Any]) -> QueryPlan:
     for item in comparators:
         if item.collation not in COLLATIONS:
             raise MethodError("unsupportedSort", f"no collation {item.collation[:60]!r}")
+    # jmapc repeats arguments of the query in each Comparator, where they mean nothing.
+    sort = [{n: v for n, v in item.items() if n not in _QUERY} for item in sort]
     return datatype.querier.plan_query(filter, sort, arguments)
 
 
