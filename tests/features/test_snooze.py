@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.jmap.mail_fixture import create, get_email, make_raw, refuse, upload
@@ -207,6 +209,21 @@ async def test_snoozed_anew_it_sleeps_on(world: World) -> None:
     assert await places(world, id) == {inbox}
 
 
+async def test_a_role_that_moves_leaves_the_sleepers_where_they_are(world: World) -> None:
+    inbox, id = await begin(world)
+    await update(world, id, snoozed=whole(later(world)))
+    old = await bed_id(world)
+    await world.call("Mailbox/set", update={old: {"role": None}})
+    new = await world.add_mailbox("Other bed", role="snoozed")
+    await update(world, id, snoozed__until=later(world, 2 * HOUR_MS))
+    assert await places(world, id) == {old}
+    other = await world.add_email(inbox, make_raw(message_id="other@x"))
+    await update(world, other, snoozed=whole(later(world)))
+    assert await places(world, other) == {new}
+    await run_timers(world, 2 * HOUR_MS)
+    assert await places(world, id) == await places(world, other) == {inbox}
+
+
 async def test_null_wakes_it_now_without_its_keywords(world: World) -> None:
     inbox, id = await begin(world)
     await update(world, id, snoozed=whole(later(world), setKeywords={"woken": True}))
@@ -373,3 +390,56 @@ async def test_without_the_capability_there_is_no_such_property(world: World) ->
     assert answer["methodResponses"][0][1]["type"] == "invalidArguments"
     answer = await world.request([["Email/get", got, "0"]], using=[MAIL, SNOOZE])
     assert answer["methodResponses"][0][1]["list"] == [{"id": id, "snoozed": None}]
+
+
+async def check_sleepers(world: World) -> None:
+    """Everything stored is in its bed and has its timer; no other timer is set."""
+
+    async def read(reader: StoreReader) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+        stored = {
+            str(row.id): msgspec.json.decode(row.data)["sleepsIn"]
+            for row in await reader.load_objects("SnoozedEmail", None)
+        }
+        docs = [doc for doc in map(parse_email_id, stored) if doc is not None]
+        return stored, {row.id: row.mailbox_ids for row in await reader.load_emails(docs)}
+
+    stored, held = await world.services.store.read(AccountId(world.account_id), read)
+    assert all(bed in held[id] for id, bed in stored.items())
+    assert {row.key for row in await list_timers(world)} == set(stored)
+
+
+async def test_whatever_is_done_what_sleeps_is_in_bed_and_has_a_timer(world: World) -> None:
+    rng = random.Random(7)
+    inbox = await world.add_mailbox("Inbox", role="inbox")
+    boxes = [inbox, await world.add_mailbox("Work")]
+    ids = [await world.add_email(inbox, make_raw(message_id=f"{n}@x")) for n in range(6)]
+    acts = 0
+    for _ in range(150):
+        bed = await find_bed(world)
+        known = boxes + ([bed["id"]] if bed else [])
+        id = rng.choice(ids)
+        patch: dict[str, Any] = {}
+        if rng.random() < 0.5:
+            wanted = rng.sample(known, rng.randint(1, len(known)))
+            patch["mailboxIds"] = dict.fromkeys(wanted, True)
+        if rng.random() < 0.5:
+            moment = later(world, rng.randint(-1, 5) * HOUR_MS)
+            target = rng.choice([None, *boxes])
+            patch["snoozed"] = rng.choice([None, whole(moment, moveToMailboxId=target)])
+        answer = await world.call("Email/set", update={id: patch})
+        acts += answer["updated"] is not None
+        if rng.random() < 0.2:
+            await run_timers(world, HOUR_MS)
+        if bed and rng.random() < 0.05:
+            role = {bed["id"]: {"role": None}}
+            if rng.random() < 0.5:
+                await world.call("Mailbox/set", update=role)
+            else:
+                await world.call("Mailbox/set", destroy=[bed["id"]], onDestroyRemoveEmails=True)
+                there = await world.call("Email/get", ids=ids, properties=["id"])
+                ids = [one["id"] for one in there["list"]]
+                while len(ids) < 6:
+                    raw = make_raw(message_id=f"{rng.random()}@x")
+                    ids.append(await world.add_email(inbox, raw))
+        await check_sleepers(world)
+    assert acts > 60

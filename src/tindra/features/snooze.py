@@ -101,24 +101,24 @@ class _SnoozeWriter:
             if stored is not None and stored.sleeps_in in places:
                 places = _wake_places(places, stored, mailboxes)
             return PropertyPlan(places, None, None)
-        bed = next((row for row in mailboxes.values() if row.role == _ROLE), None)
-        details = _check_details(wanted, mailboxes, call, bed)
-        is_moved = before is None or set(before.mailbox_ids) != set(change.mailbox_ids)
-        if is_moved and (bed is None or bed.id not in change.mailbox_ids):
-            text = "an Email is snoozed in the Mailbox with the role snoozed"
-            raise SetError("invalidProperties", text, ["mailboxIds", "snoozed"])
+        beds = [id for id, row in mailboxes.items() if row.role == _ROLE]
+        if stored is not None and stored.sleeps_in in change.mailbox_ids:
+            beds = [stored.sleeps_in]  # also where the role went to another Mailbox since
+        details = _check_details(wanted, mailboxes, call, beds)
+        places = change.mailbox_ids
+        if not set(beds) & set(places):
+            if before is None or set(before.mailbox_ids) != set(places):
+                text = "an Email is snoozed in the Mailbox with the role snoozed"
+                raise SetError("invalidProperties", text, ["mailboxIds", "snoozed"])
+            if len(places) >= limits.MAILBOXES_PER_EMAIL_MAX:
+                raise SetError("tooManyMailboxes", f"at most {limits.MAILBOXES_PER_EMAIL_MAX}")
         if stored is None and await tx.count(_TYPE) >= SNOOZED_MAX:
             raise SetError("overQuota", f"{SNOOZED_MAX} Emails are snoozed already")
-        if bed is None:
-            bed = await _make_mailbox(tx, list(mailboxes.values()))
-        details.sleeps_in = bed.id
-        places = change.mailbox_ids
-        if bed.id not in places:
+        details.sleeps_in = beds[0] if beds else await _make_mailbox(tx, list(mailboxes.values()))
+        if details.sleeps_in not in places:
             # It leaves the Mailbox that it comes back to; others may go on holding it.
             target = _find_target(details, mailboxes)
-            places = tuple(sorted({*places, bed.id} - {target}))
-        if len(places) > limits.MAILBOXES_PER_EMAIL_MAX:
-            raise SetError("tooManyMailboxes", f"at most {limits.MAILBOXES_PER_EMAIL_MAX}")
+            places = tuple(sorted({*places, details.sleeps_in} - {target}))
         return PropertyPlan(places, details.render(), details)
 
     async def apply(self, tx: Tx, id: str, stored: _Stored | None) -> None:
@@ -144,7 +144,7 @@ def _patch(current: dict[str, Any] | None, patch: dict[str, Any]) -> Any:
 
 
 def _check_details(
-    value: Any, mailboxes: Mapping[str, MailboxRow], call: CallContext, bed: MailboxRow | None
+    value: Any, mailboxes: Mapping[str, MailboxRow], call: CallContext, beds: Sequence[str]
 ) -> _Stored:
     """SnoozeDetails of a device, in their full form. Raises: SetError invalidProperties."""
 
@@ -169,15 +169,15 @@ def _check_details(
     target = value.get("moveToMailboxId")
     if isinstance(target, str):
         target = call.resolve(target)
-        if target not in mailboxes or (bed is not None and target == bed.id):
+        if target not in mailboxes or target in beds:
             raise refuse("moveToMailboxId is no Mailbox to wake in")
     elif target is not None:
         raise refuse("moveToMailboxId must be an id or null")
     return _Stored(encode_utc_date(until_ms), keywords or None, target, "")
 
 
-async def _make_mailbox(tx: Tx, rows: Sequence[MailboxRow]) -> MailboxRow:
-    """The Mailbox to sleep in: one of that name at the top is taken, else it is made.
+async def _make_mailbox(tx: Tx, rows: Sequence[MailboxRow]) -> MailboxId:
+    """The Mailbox to sleep in: one of that name at the top is taken, else it is made; its id.
 
     Raises: SetError overQuota.
     """
@@ -185,7 +185,7 @@ async def _make_mailbox(tx: Tx, rows: Sequence[MailboxRow]) -> MailboxRow:
         if row.parent_id is None and row.role is None and row.name.casefold() == _NAME.casefold():
             after = msgspec.structs.replace(row, role=_ROLE)
             await tx.put_mailbox(row, after)
-            return after
+            return row.id
     if len(rows) >= limits.MAILBOXES_PER_ACCOUNT_MAX:
         raise SetError("overQuota", f"there are already {len(rows)} Mailboxes")
     taken = {row.name.casefold() for row in rows if row.parent_id is None}
@@ -193,7 +193,7 @@ async def _make_mailbox(tx: Tx, rows: Sequence[MailboxRow]) -> MailboxRow:
                 if n.casefold() not in taken)  # fmt: skip
     made = MailboxRow(MailboxId(tx.new_id("m")), name, None, _ROLE, 10, True)
     await tx.put_mailbox(None, made)
-    return made
+    return made.id
 
 
 # -- waking --------------------------------------------------------------------------------------
