@@ -19,6 +19,7 @@ from tests.jmap.mail_fixture import (
     only_rights,
     upload,
 )
+from tests.jmap.sharing_fixture import READ, add_person, share
 from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import AccountId
@@ -515,3 +516,49 @@ async def test_a_copy_of_too_much_is_refused(world: World) -> None:
         "Blob/copy", fromAccountId=world.account_id, accountId=target, blobIds=parts
     )
     assert error["type"] == "requestTooLarge"
+
+
+# -- parts of accounts -----------------------------------------------------------------------------
+async def test_who_sees_one_mailbox_sees_the_blobs_of_its_emails_and_no_others(
+    world: World,
+) -> None:
+    shown, hidden = await world.add_mailbox("Shown"), await world.add_mailbox("Hidden")
+    zoe = await add_person(world, "zoe@example.test")
+    await share(world, shown, zoe, READ)
+    blobs = []
+    for number, mailbox in enumerate((shown, hidden)):
+        email = await world.add_email(mailbox, make_raw(message_id=f"{number}@x"))
+        got = await get_email(world, email, "blobId", "textBody")
+        blobs += [got["blobId"], got["textBody"][0]["blobId"]]
+    loose = await upload(world, b"loose")
+    ids = [*blobs, loose]
+    got = await zoe.call("Blob/get", ids=ids, properties=["size"])
+    assert [obj["id"] for obj in got["list"]] == blobs[:2]
+    assert got["notFound"] == [*blobs[2:], loose]
+    answer = await zoe.call("Blob/lookup", typeNames=["Mailbox", "Email"], ids=ids)
+    held = [len(one["matchedIds"]["Email"]) for one in answer["list"]]
+    assert held == [1, 1, 0, 0, 0]
+    assert answer["list"][0]["matchedIds"]["Mailbox"] == [shown]
+    home = str(zoe.user.home_account_id)
+    copied = await zoe.call(
+        "Blob/copy", fromAccountId=world.account_id, accountId=home, blobIds=ids
+    )
+    assert copied["copied"].keys() == set(blobs[:2])
+    assert copied["notCopied"].keys() == set(ids[2:])
+    sources = [[{"blobId": id}] for id in ids]
+    create = {f"k{n}": {"data": source} for n, source in enumerate(sources)}
+    made = await zoe.call("Blob/upload", create=create)
+    assert made["created"].keys() == {"k0", "k1"}
+
+
+async def test_what_such_a_one_makes_lies_in_their_own_account(world: World) -> None:
+    shown = await world.add_mailbox("Shown")
+    zoe = await add_person(world, "zoe@example.test")
+    await share(world, shown, zoe, READ)
+    create = {"a": {"data": [text("a")]}, "b": {"data": [{"blobId": "#a"}, text("b")]}}
+    made = (await zoe.call("Blob/upload", create=create))["created"]
+    blobs = world.services.blobs
+    assert await blobs.get(zoe.user.home_account_id, made["b"]["id"]) == b"ab"
+    assert await blobs.get(world.account_id, made["b"]["id"]) is None
+    got = await zoe.call("Blob/get", ids=[made["b"]["id"]], properties=["data"])
+    assert got["list"][0]["data:asText"] == "ab"

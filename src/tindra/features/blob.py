@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from tindra.base import limits
 from tindra.base.ids import AccountId, is_id
-from tindra.core.access import check_read, check_write
+from tindra.core.access import Access, check_read, check_write
 from tindra.core.arguments import check_names, take_ids, take_names, take_unsigned
 from tindra.core.blob_parts import BlobPlace, find_blob, load_place
 from tindra.core.datatype import CORE, CallContext, Capability, Feature, Method
@@ -47,7 +47,6 @@ TYPES: Final = ("Mailbox", "Thread", "Email")
 _DIGESTS: Final = {"sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 """Name in the registry of HTTP digest algorithms, lower case -> name in hashlib."""
 _SOURCE = frozenset({"data:asText", "data:asBase64", "blobId", "offset", "length"})
-_CALL = frozenset({"accountId"})
 
 
 # -- Blob/upload -----------------------------------------------------------------------------------
@@ -76,16 +75,16 @@ async def run_upload(context: CallContext, arguments: dict[str, Any]) -> dict[st
         requestTooLarge.
     Source: RFC 9404 s4.1
     """
-    account_id = check_write(context.caller, arguments.get("accountId"), "triage").account.id
-    check_names(arguments, _CALL | {"create"})
+    access = check_write(context.caller, arguments.get("accountId"), "triage")
+    check_names(arguments, {"accountId", "create"})
     create = arguments.get("create")
     if not isinstance(create, dict) or not all(map(is_id, create)):
         raise MethodError("invalidArguments", "'create' must map creation ids to objects")
     if len(create) > limits.OBJECTS_IN_SET_MAX:
         raise MethodError("requestTooLarge", f"over {limits.OBJECTS_IN_SET_MAX} blobs")
-    created, refused = await _Uploader(context, account_id).run(create)
+    created, refused = await _Uploader(context, access).run(create)
     return {
-        "accountId": account_id,
+        "accountId": access.account.id,
         "created": created or None,
         "notCreated": {key: error.to_object() for key, error in refused.items()} or None,
     }
@@ -94,10 +93,11 @@ async def run_upload(context: CallContext, arguments: dict[str, Any]) -> dict[st
 class _Uploader:
     """One Blob/upload call."""
 
-    def __init__(self, context: CallContext, account_id: AccountId) -> None:
+    def __init__(self, context: CallContext, access: Access) -> None:
         self._context = context
         self._services = context.services
-        self._account_id = account_id
+        self._account_id = access.account.id
+        self._is_partial = access.is_partial
         self._entries: dict[str, _Entry] = {}
         self._refused: dict[str, SetError] = {}
         self._sizes: dict[str, int] = {}
@@ -212,8 +212,11 @@ class _Uploader:
             source if isinstance(source, bytes) else await self._read(source)
             for source in self._entries[key].sources
         ]
-        row = await self._services.blobs.stage(self._account_id, b"".join(pieces))
-        self._pending[key] = row
+        blobs, octets = self._services.blobs, b"".join(pieces)
+        if self._is_partial:
+            row = await blobs.put(self._account_id, octets)
+        else:
+            row = self._pending[key] = await blobs.stage(self._account_id, octets)
         media_type = self._entries[key].media_type
         self._created[key] = {"id": row.id, "type": media_type, "size": row.size}
 
@@ -338,7 +341,7 @@ async def run_get(context: CallContext, arguments: dict[str, Any]) -> dict[str, 
     Source: RFC 9404 s4.2
     """
     account_id = check_read(context.caller, arguments.get("accountId")).account.id
-    check_names(arguments, _CALL | {"ids", "properties", "offset", "length"})
+    check_names(arguments, {"accountId", "ids", "properties", "offset", "length"})
     ids = list(dict.fromkeys(map(context.resolve, _take_ids(arguments, "ids"))))
     wanted = _take_wanted(arguments)
     places: dict[str, BlobPlace] = {}
@@ -487,7 +490,7 @@ async def run_lookup(context: CallContext, arguments: dict[str, Any]) -> dict[st
     Source: RFC 9404 s4.3
     """
     account_id = check_read(context.caller, arguments.get("accountId")).account.id
-    check_names(arguments, _CALL | {"typeNames", "ids"})
+    check_names(arguments, {"accountId", "typeNames", "ids"})
     names = take_names(arguments, "typeNames")
     if names is None:
         raise MethodError("invalidArguments", "'typeNames' must be given")
@@ -534,10 +537,14 @@ async def run_copy(context: CallContext, arguments: dict[str, Any]) -> dict[str,
         invalidArguments, requestTooLarge.
     Source: RFC 8620 s6.3
     """
-    account_id = check_write(context.caller, arguments.get("accountId"), "triage").account.id
-    from_id = _take_from_account(context, arguments)
-    check_names(arguments, _CALL | {"fromAccountId", "blobIds"})
+    access = check_write(context.caller, arguments.get("accountId"), "triage")
+    given_from = arguments.get("fromAccountId")
+    if isinstance(given_from, str) and not context.caller.may_read(AccountId(given_from)):
+        raise MethodError("fromAccountNotFound", "there is no such account for this user")
+    account_id, from_id = access.account.id, check_read(context.caller, given_from).account.id
+    check_names(arguments, {"accountId", "fromAccountId", "blobIds"})
     services = context.services
+    store = services.blobs.put if access.is_partial else services.blobs.stage
     places: dict[str, BlobPlace | None] = {}
     for given in _take_ids(arguments, "blobIds"):
         blob_id = context.resolve(given)
@@ -552,13 +559,13 @@ async def run_copy(context: CallContext, arguments: dict[str, Any]) -> dict[str,
         if octets is None:
             refused[given] = SetError("notFound", "there is no such blob")
         else:
-            rows[given] = await services.blobs.stage(account_id, octets)
+            rows[given] = await store(account_id, octets)
 
     async def write(tx: Tx) -> None:
         for row in rows.values():
             await tx.put_blob(row)
 
-    if rows:
+    if rows and not access.is_partial:
         await transact(services, account_id, "Blob/copy", write)
     return {
         "fromAccountId": from_id,
@@ -568,21 +575,12 @@ async def run_copy(context: CallContext, arguments: dict[str, Any]) -> dict[str,
     }
 
 
-def _take_from_account(context: CallContext, arguments: dict[str, Any]) -> AccountId:
-    """Raises: MethodError fromAccountNotFound, invalidArguments."""
-    try:
-        return check_read(context.caller, arguments.get("fromAccountId")).account.id
-    except MethodError as error:
-        if error.kind == "accountNotFound":
-            raise MethodError("fromAccountNotFound", error.description) from None
-        raise MethodError("invalidArguments", "fromAccountId must be given") from None
-
-
 BLOB_FEATURE = Feature(
     name="blob",
     capabilities=(
         Capability(
             BLOB,
+            supports_parts=True,
             account={
                 "maxSizeBlobSet": limits.UPLOAD_BYTES_MAX,
                 "maxDataSources": DATA_SOURCES_MAX,
@@ -592,9 +590,9 @@ BLOB_FEATURE = Feature(
         ),
     ),
     methods=(
-        Method("Blob/upload", BLOB, run_upload),
-        Method("Blob/get", BLOB, run_get),
-        Method("Blob/lookup", BLOB, run_lookup),
-        Method("Blob/copy", CORE, run_copy),
+        Method("Blob/upload", BLOB, run_upload, supports_parts=True),
+        Method("Blob/get", BLOB, run_get, supports_parts=True),
+        Method("Blob/lookup", BLOB, run_lookup, supports_parts=True),
+        Method("Blob/copy", CORE, run_copy, supports_parts=True),
     ),
 )
