@@ -21,6 +21,7 @@ from tests.jmap.core.test_push_subscription import (
     open_home,
     sign_in,
 )
+from tests.jmap.sharing_fixture import READ, add_person, share
 from tests.world import World, add_user, open_world
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
@@ -107,10 +108,6 @@ class Scene:
         id = account_id or self.world.account_id
         states = await self.world.services.store.read(id, lambda r: r.load_states())
         return {name: str(modseq) for name, modseq in states.items() if name in PUSHED}
-
-
-@pytest.fixture
-async def unused() -> None: ...
 
 
 @asynccontextmanager
@@ -606,3 +603,34 @@ def test_the_pace_slows_with_each_too_many_and_comes_back():
     for _ in range(40):
         progress = plan_progress(progress, PushResult("sent"), 0)
     assert progress.pace_ms == limits.PUSH_INTERVAL_MS
+
+
+async def test_who_sees_a_part_is_told_the_states_of_that_part(tmp_path: Path):
+    async with open_scene(tmp_path) as scene:
+        world = scene.world
+        team = await world.add_mailbox("Team")
+        bob, alex = await add_person(world, "bob"), world.caller
+        await share(world, team, bob, READ)
+        world.caller = await bob.load_caller()
+        async with scene.running():
+            await scene.subscribe()
+            scene.sender.take()
+            world.caller = alex
+            await world.add_email(team, b"Subject: x\r\n\r\nx")
+            await scene.wait(2000)
+            [push] = scene.sender.take()
+            states = {
+                name: (await bob.call(f"{name}/get", ids=[]))["state"]
+                for name in ("Email", "Mailbox", "Thread")
+            }
+            assert push["changed"] == {world.account_id: states}
+            # One who wants to hear of none of it any more does not.
+            await bob.call("Mailbox/set", update={team: {"isSubscribed": False}})
+            await scene.wait(2000)
+            scene.sender.take()
+            await world.add_email(team, b"Subject: y\r\n\r\ny")
+            await scene.wait(2000)
+            assert scene.sender.take() == []
+            await share(world, team, bob, None)
+            await scene.wait(2000)
+            assert all(world.account_id not in push["changed"] for push in scene.sender.take())

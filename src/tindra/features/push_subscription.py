@@ -37,11 +37,12 @@ from tindra.core.datatype import (
 from tindra.core.errors import MethodError, SetError
 from tindra.core.methods.get import run_get
 from tindra.core.methods.set import run_set
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import Directory, StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Change, Tx, transact
+from tindra.features.objects import ObjectType, Property
 from tindra.model.account import User
+from tindra.model.sharing import PART_STATE_BASE
 from tindra.wire.http.url import parse_https_url
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
 from tindra.wire.webpush.encryption import parse_push_keys
@@ -164,7 +165,8 @@ class _PushSubscriptionType(ObjectType):
         since = {}
         for id in call.caller.accounts if request.create else ():
             states = await services.store.read(id, lambda reader: reader.load_states())
-            since[id] = max(states.values(), default=ModSeq(0))
+            # As the whole account counts, also for who sees a part of it now.
+            since[id] = ModSeq(max(states.values(), default=0) % PART_STATE_BASE)
         is_bounded = token is not None and token.expires_ms is not None
         return {"since": since, "is_bounded": is_bounded}
 

@@ -60,7 +60,7 @@ async def sign_in(world: World, token: str = "", expires_ms: int | None = None) 
 
 
 async def call(world: World, name: str, **arguments: Any) -> dict[str, Any]:
-    answer = await world.request([[f"PushSubscription/{name}", arguments, "0"]])
+    answer = await world.raw_request([[f"PushSubscription/{name}", arguments, "0"]])
     [[answered, result, _]] = answer["methodResponses"]
     return {"answered": answered, **result}
 

@@ -15,11 +15,12 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import Access
+from tindra.core.part import narrow_states
 from tindra.core.ports import Cursor
 from tindra.core.state import encode_state
 from tindra.features.push_subscription import PushProgress, Subscription
 from tindra.model.account import User
-from tindra.model.sharing import PART_STATE_BASE, SHARED_TYPES
+from tindra.model.sharing import SHARED_TYPES
 from tindra.wire.http.url import parse_https_url
 from tindra.wire.webpush.encryption import MESSAGE_BYTES_MAX, encode_base64url
 
@@ -176,12 +177,10 @@ def encode_state_change(
         parts: accounts whose states are told as who sees a part of them has them.
     Source: RFC 8620 s7.1
     """
+    told = {id: narrow_states(types) if id in parts else types for id, types in changed.items()}
     states = {
-        account_id: {
-            name: encode_state(Cursor(ModSeq(modseq + PART_STATE_BASE * (account_id in parts))))
-            for name, modseq in types.items()
-        }
-        for account_id, types in changed.items()
+        account_id: {name: encode_state(Cursor(modseq)) for name, modseq in types.items()}
+        for account_id, types in told.items()
     }
     return msgspec.json.encode({"@type": "StateChange", "changed": states})
 
