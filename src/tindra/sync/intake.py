@@ -19,7 +19,7 @@ from tindra.core.errors import StoreError
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import Arrival, offer_words, parse_arrival
-from tindra.features.mail.reports import apply_reports
+from tindra.features.mail.reports.delivery import apply_reports
 from tindra.model.blob import make_blob_id
 from tindra.model.mail import EmailRow
 from tindra.model.stored import BlobRow

@@ -17,7 +17,7 @@ from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
 from tindra.core.tx import Tx, transact
 from tindra.features.mail.ingest import NewEmail, apply_arrivals, parse_arrival
-from tindra.features.mail.reports import apply_reports
+from tindra.features.mail.reports.delivery import apply_reports
 from tindra.features.mail.submission import REPORTS_KEPT_MAX
 
 BOTH = ("friend@example.net", "other@example.net")

@@ -1,0 +1,1 @@
+"""What reports that come back say of messages that were sent."""
