@@ -20,10 +20,10 @@ import msgspec
 from tindra.base.ids import AccountId, new_id
 from tindra.core.datatype import Capability, Datatype, Feature
 from tindra.core.errors import Conflict
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
+from tindra.features.objects import ObjectType, Property
 from tindra.model.stored import ObjectRow
 
 CONNECT: Final = "urn:tindra:params:jmap:connect"

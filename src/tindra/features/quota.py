@@ -16,9 +16,9 @@ import msgspec
 from tindra.base.ids import ModSeq
 from tindra.core.datatype import Capability, Datatype, Feature, QueryPlan
 from tindra.core.errors import MethodError
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx
+from tindra.features.objects import ObjectType, Property
 from tindra.wire.jmap.filter import fold_filter
 
 QUOTA: Final = "urn:ietf:params:jmap:quota"

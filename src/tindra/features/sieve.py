@@ -33,10 +33,10 @@ from tindra.core.datatype import (
     Writer,
 )
 from tindra.core.errors import MethodError, SetError
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx
+from tindra.features.objects import ObjectType, Property
 from tindra.wire.jmap.filter import fold_filter
 from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.evaluate import REDIRECTS_MAX

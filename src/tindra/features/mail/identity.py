@@ -12,9 +12,9 @@ import msgspec
 
 from tindra.core.datatype import Datatype, SetContext
 from tindra.core.errors import SetError
-from tindra.core.objects import ObjectType, Property
 from tindra.core.tx import Tx
 from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
+from tindra.features.objects import ObjectType, Property
 from tindra.wire.html.sanitise import sanitise_html
 
 SUBMISSION = "urn:ietf:params:jmap:submission"

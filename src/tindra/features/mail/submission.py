@@ -29,7 +29,6 @@ from tindra.core.datatype import (
     SetRequest,
 )
 from tindra.core.errors import MethodError, SetError
-from tindra.core.objects import ObjectType, Property, SortKey
 from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx
 from tindra.features.mail.identity import SUBMISSION, load_identities
@@ -42,6 +41,7 @@ from tindra.features.mail.writing.envelope import (
     make_envelope,
 )
 from tindra.features.mail.writing.message_head import MessageHead, read_head
+from tindra.features.objects import ObjectType, Property, SortKey
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
 from tindra.wire.mime.header import as_message_ids

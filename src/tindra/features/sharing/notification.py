@@ -25,9 +25,9 @@ from tindra.core.datatype import (
     Writer,
 )
 from tindra.core.errors import MethodError, SetError
-from tindra.core.objects import ObjectType, Property
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
+from tindra.features.objects import ObjectType, Property
 from tindra.features.sharing.principal import PRINCIPALS, check_home
 from tindra.model.sharing import SHARE_RIGHTS, ShareNotice
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date

@@ -30,10 +30,10 @@ from tindra.core.errors import MethodError, SetError
 from tindra.core.methods.changes import run_changes
 from tindra.core.methods.get import run_get
 from tindra.core.methods.query import run_query, run_query_changes
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
+from tindra.features.objects import ObjectType, Property
 from tindra.model.account import User
 from tindra.wire.jmap.pointer import PatchError, apply_patch
 

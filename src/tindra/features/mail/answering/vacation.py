@@ -21,11 +21,11 @@ from tindra.core.datatype import (
     SetRequest,
 )
 from tindra.core.errors import SetError
-from tindra.core.objects import ObjectType, Property
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.answering.message import SUBJECT_CHARS_MAX, AnswerText
 from tindra.features.mail.answering.sending import cancel_leaving
+from tindra.features.objects import ObjectType, Property
 from tindra.wire.jmap.date import parse_utc_date
 
 VACATION: Final = "urn:ietf:params:jmap:vacationresponse"
