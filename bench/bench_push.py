@@ -1,9 +1,10 @@
-"""What 1,000 open event streams cost: memory, processor time, and time from commit to stream.
+"""What 1,000 open streams cost: memory, processor time, and time from commit to stream.
 
 Run: python -m bench.bench_push [streams]. A child process is the server (real sockets, the SQLite
 store, real commits); this process holds the streams and reads. Both read one monotonic clock. Two
-cases: every stream has an account of its own, and all streams listen to one shared account (where
-one loop writes to a thousand sockets in turn, which is most of the latency).
+cases each for event streams and for WebSockets: every stream has an account of its own, and all
+streams listen to one shared account (where one loop writes to a thousand sockets in turn, which is
+most of the latency).
 """
 
 from __future__ import annotations
@@ -147,8 +148,21 @@ def _no_secrets() -> SecretStore:
 
 
 # -- the clients -----------------------------------------------------------------------------------
+def _mask(text: bytes) -> bytes:
+    """A short text frame of a client. Source: RFC 6455 s5.2"""
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
+
+
 class Client(asyncio.Protocol):
-    """One stream; notes when each state arrived."""
+    """One event stream; notes when each state arrived."""
+
+    request = (
+        b"GET /jmap/eventsource?types=*&closeafter=no&ping=300 HTTP/1.1\r\n"
+        b"Host: localhost\r\nAccept: text/event-stream\r\n"
+    )
+    status = b"HTTP/1.1 200"
+    first = b""
+    """Sent once the stream is open."""
 
     def __init__(self, token: str, arrivals: dict[tuple[str, int], list[int]]) -> None:
         self._token = token
@@ -157,27 +171,38 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self.transport.write(
-            b"GET /jmap/eventsource?types=*&closeafter=no&ping=300 HTTP/1.1\r\n"
-            b"Host: localhost\r\nAccept: text/event-stream\r\n"
-            b"Authorization: Bearer " + self._token.encode() + b"\r\n\r\n"
-        )
+        authorization = b"Authorization: Bearer " + self._token.encode() + b"\r\n\r\n"
+        self.transport.write(self.request + authorization)
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         if not self.is_open.done():
-            assert data.startswith(b"HTTP/1.1 200"), data
+            assert data.startswith(self.status), data
+            self.transport.write(self.first)
             self.is_open.set_result(None)
         for account_id, modseq in _STATE.findall(data):
             self._arrivals.setdefault((account_id.decode(), int(modseq)), []).append(now)
 
 
+class SocketClient(Client):
+    """One WebSocket with push; it answers no pings, which come only to who is silent for long."""
+
+    request = (
+        b"GET /jmap/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: jmap\r\n"
+    )
+    status = b"HTTP/1.1 101"
+    first = _mask(b'{"@type":"WebSocketPushEnable","dataTypes":null}')
+
+
 class Case:
     """A server with its streams, and what was measured of it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, client: type[Client]) -> None:
         self._process = process
         self._port = port
+        self._client = client
         self._arrivals: dict[tuple[str, int], list[int]] = {}
         self._clients: list[Client] = []
 
@@ -192,7 +217,7 @@ class Case:
         """One stream for each entry."""
         loop = asyncio.get_running_loop()
         for number in users:
-            make = functools.partial(Client, f"token{number}", self._arrivals)
+            make = functools.partial(self._client, f"token{number}", self._arrivals)
             _, client = await loop.create_connection(make, "127.0.0.1", self._port)
             self._clients.append(client)
             await client.is_open
@@ -235,13 +260,15 @@ def _start_child(folder: str, count: int) -> subprocess.Popen[bytes]:
     )
 
 
-async def _run_case(name: str, count: int, users: list[int], accounts: list[str]) -> bool:
+async def _run_case(
+    name: str, client: type[Client], count: int, users: list[int], accounts: list[str]
+) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         process = _start_child(folder, count)
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline())
-            case = Case(process, port)
+            case = Case(process, port, client)
             await case.open_streams(users[:1])
             before_mb = case.measure_mb()
             await case.open_streams(users[1:])
@@ -275,19 +302,19 @@ def _print_case(name: str, latencies: list[float], grown_mb: float, cpu_s: float
 
 
 async def main(count: int) -> int:
-    """Both cases; 1 if a promise was broken."""
+    """All cases; 1 if a promise was broken."""
     choose = random.Random(7).randrange
-    own = await _run_case(
-        f"{count} streams, an account each",
-        count,
-        list(range(count)),
-        [f"a-{choose(count)}" for _ in range(COMMITS_OWN)],
-    )
+    own = list(range(count))
+    own_commits = [f"a-{choose(count)}" for _ in range(COMMITS_OWN)]
     sharing = [number % (count // STREAMS_PER_SHARING_USER) for number in range(count)]
-    shared = await _run_case(
-        f"{count} streams on one shared account", count, sharing, [SHARED] * COMMITS_SHARED
-    )
-    return 0 if own and shared else 1
+    shared_commits: list[str] = [SHARED] * COMMITS_SHARED
+    is_kept = True
+    for kind, client in (("event streams", Client), ("WebSockets", SocketClient)):
+        name = f"{count} {kind}, an account each"
+        is_kept &= await _run_case(name, client, count, own, own_commits)
+        name = f"{count} {kind} on one shared account"
+        is_kept &= await _run_case(name, client, count, sharing, shared_commits)
+    return 0 if is_kept else 1
 
 
 if __name__ == "__main__":

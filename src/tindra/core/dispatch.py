@@ -53,12 +53,13 @@ async def run_request(
 
 
 async def _run_call(
-    context: CallContext, call: Call, responses: _Responses, report: Report
+    context: CallContext, call: Call, responses: _Responses, report: Report, is_own: bool = True
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The responses of one call; whatever goes wrong in it, the next call still runs."""
+    """The responses of one call; whatever goes wrong in it, the next call still runs. One that the
+    client did not make itself (is_own) needs nothing in 'using'. Source: RFC 8621 s7.5"""
     try:
         method = context.registry.methods.get(call.name)
-        if method is None or method.capability not in context.using:
+        if method is None or (is_own and method.capability not in context.using):
             text = f"{call.name[:60]!r} is not here, or its capability is not in 'using'"
             raise MethodError("unknownMethod", text)
         arguments = _resolve_references(context, call.arguments, responses)
@@ -68,7 +69,8 @@ async def _run_call(
             return [(call.name, result)]
         found = result[:1]
         for name, implicit in result[1:]:
-            found.extend(await _run_call(context, Call(name, implicit, call.id), responses, report))
+            implied = Call(name, implicit, call.id)
+            found.extend(await _run_call(context, implied, responses, report, False))
     except (MethodError, SetError) as error:
         return [("error", error.to_object())]
     except FilterError as error:
