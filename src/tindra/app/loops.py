@@ -62,6 +62,7 @@ class Loops:
         self._changed: dict[AccountId, None] = {}
         self._is_changed = asyncio.Event()
         self._submitting: set[AccountId] = set()
+        self._arriving: set[AccountId] = set()
         self._submission = SubmissionRunner(
             self._services, installation.smtp, make_route_loader(self._services)
         )
@@ -158,7 +159,15 @@ class Loops:
         for account_id in await self._services.store.list_due(
             now_ms, DUE_ACCOUNTS_MAX, ARRIVAL_TOPIC
         ):
+            if account_id not in self._arriving:
+                self._arriving.add(account_id)
+                group.create_task(self._arrive(account_id))
+
+    async def _arrive(self, account_id: AccountId) -> None:
+        try:
             await self._guard("arrival", partial(self._arrival.run_turn, account_id))
+        finally:
+            self._arriving.discard(account_id)
 
     async def _submit(self, account_id: AccountId) -> None:
         async def turn() -> None:
@@ -233,7 +242,8 @@ class Loops:
         if marked:
             await asyncio.sleep(ERASING_REST_S)
         for account_id in marked:
-            if account_id in self._submitting:  # the next turn finds it again
+            # The next turn finds it again.
+            if account_id in self._submitting or account_id in self._arriving:
                 continue
             turn = partial(run_erasing, self._installation, account_id)
             if await self._guard("erasing", turn):

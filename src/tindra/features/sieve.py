@@ -90,7 +90,7 @@ async def _check(
         raise SetError("overQuota", f"there are already {len(rows)} scripts")
     if before is None or before["blobId"] != after["blobId"]:
         after["blobId"] = context.resolve(after["blobId"])
-        problem = context.prepared["contents"].get(after["blobId"])
+        problem = context.prepared["contents"][after["blobId"]]
         if problem is not None:
             raise problem
         after["lastError"] = None

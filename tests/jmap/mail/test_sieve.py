@@ -294,6 +294,14 @@ async def test_what_is_discarded_lies_in_the_trash(post: Post) -> None:
     assert (found["in"], left) == ({"trash"}, [])
 
 
+async def test_what_a_script_puts_into_the_junk_is_not_answered(post: Post) -> None:
+    await use(post, 'if header :contains "subject" "offer" { fileinto "Junk"; }')
+    await post.set_vacation(isEnabled=True)
+    found, left = await receive(post, make_raw("An offer"))
+    assert (found["in"], left) == ({"junk"}, [])
+    assert len((await receive(post, make_raw("A letter", "2@x.test")))[1]) == 1
+
+
 async def test_without_a_trash_nothing_is_thrown_away(post: Post) -> None:
     await post.world.call("Mailbox/set", destroy=[post.mailboxes["trash"]])
     await use(post, "discard;")

@@ -108,9 +108,16 @@ class VacationStep:
             return None
 
         async def apply(tx: Tx, email: EmailRow) -> EmailRow:
-            # It may have been disabled since.
-            if is_away(await load_vacation(tx.store), received_ms):
+            # It may have been disabled since; and what a script put away is not answered.
+            is_put_away = await _is_put_away(tx, email)
+            if not is_put_away and is_away(await load_vacation(tx.store), received_ms):
                 await apply_answer(tx, email, answer)
             return email
 
         return Happenings(apply)
+
+
+async def _is_put_away(tx: Tx, email: EmailRow) -> bool:
+    """Whether it is nowhere but in the junk and the trash."""
+    roles = {row.id: row.role for row in await tx.store.load_mailboxes()}
+    return all(roles.get(id) in ("junk", "trash") for id in email.mailbox_ids)

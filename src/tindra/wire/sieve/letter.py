@@ -34,6 +34,8 @@ class Letter:
         self.raw = raw
         self.envelope_from = envelope_from
         self.envelope_to = tuple(envelope_to)
+        self._values: dict[str, list[str]] = {}
+        self._addresses: dict[str, list[str]] = {}
 
     @cached_property
     def _message(self) -> Message:
@@ -62,13 +64,19 @@ class Letter:
 
         Source: RFC 5228 s5.7
         """
-        values = self._fields.get(name.lower(), ())
-        return [as_text(value).strip()[:VALUE_CHARS_MAX] for value in values]
+        name = name.lower()
+        if name not in self._values:
+            fields = self._fields.get(name, ())
+            self._values[name] = [as_text(value).strip()[:VALUE_CHARS_MAX] for value in fields]
+        return self._values[name]
 
     def list_addresses(self, name: str) -> list[str]:
         """The addresses in all fields of a name. Source: RFC 5228 s5.1"""
-        fields = self._fields.get(name.lower(), ())
-        return [a.email for value in fields for a in as_addresses(value)][:VALUES_MAX]
+        name = name.lower()
+        if name not in self._addresses:
+            found = [a.email for field in self._fields.get(name, ()) for a in as_addresses(field)]
+            self._addresses[name] = found[:VALUES_MAX]
+        return self._addresses[name]
 
     def find_date(self, name: str) -> Moment | None:
         """The date in the first field of a name; of a trace field, that behind its semicolon.
