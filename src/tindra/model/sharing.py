@@ -88,5 +88,6 @@ class ShareNotice(msgspec.Struct, frozen=True):
     mailbox_id: MailboxId
     name: str
     """Of the Mailbox at that time."""
+    changed_ms: int
     old_rights: tuple[str, ...]
     new_rights: tuple[str, ...]

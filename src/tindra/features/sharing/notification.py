@@ -173,7 +173,7 @@ async def run_notice(services: Services, account_id: AccountId, key: str, payloa
         for row in sorted(rows, key=lambda row: row.created_modseq)[: max(0, surplus)]:
             await tx.destroy(TYPE, row.id, msgspec.json.decode(row.data))
         obj = {
-            "created": encode_utc_date(tx.clock.now_ms()),
+            "created": encode_utc_date(notice.changed_ms),
             "changedBy": person,
             "objectType": "Mailbox",
             "objectAccountId": account_id,

@@ -129,7 +129,8 @@ async def refresh(context: CallContext) -> None:
     users = await list_visible_users(context.services, context.caller)
     own = context.caller.user.id
     shown = sorted(users, key=lambda user: (user.id != own, user.login))[: limits.PRINCIPALS_MAX]
-    wanted = {str(user.id): _make_object(context, user) for user in shown}
+    made = {str(user.id): _make_object(context, user) for user in shown}
+    wanted: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))  # as it is stored
 
     async def read(reader: StoreReader) -> dict[str, Any]:
         rows = await reader.load_objects("Principal", None)

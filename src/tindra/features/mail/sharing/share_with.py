@@ -74,7 +74,8 @@ async def load_sharees(call: CallContext, request: SetRequest) -> frozenset[str]
     for obj in objects:
         for path, value in split_share_with(call, obj)[1].items():
             rest = path.partition("/")[2]
-            named.update([rest.partition("/")[0]] if rest else value or ())
+            ids = value if isinstance(value, dict) else ()
+            named.update([rest.partition("/")[0]] if rest else ids)
     if not named:
         return frozenset()
     users = await list_visible_users(call.services, call.caller)
@@ -187,6 +188,7 @@ async def put_share(
     old = () if before is None else tuple(sorted(before.rights))
     new = tuple(sorted(after.rights))
     if old != new:
-        notice = ShareNotice(after.user_id, changed_by, row.id, row.name, old, new)
+        now_ms = tx.clock.now_ms()
+        notice = ShareNotice(after.user_id, changed_by, row.id, row.name, now_ms, old, new)
         key = f"{row.id}:{after.user_id}:{tx.store.modseq}"
-        await tx.put_timer(SHARE_NOTICE, key, tx.clock.now_ms(), notice)
+        await tx.put_timer(SHARE_NOTICE, key, now_ms, notice)
