@@ -24,6 +24,7 @@ from tindra.features.connect import (
 )
 from tindra.features.mail.ingest import parse_arrival
 from tindra.model.blob import make_blob_id
+from tindra.outside.imap.session import ImapSession
 from tindra.sync.cursor import load_cursors
 from tindra.sync.ports import MailProvider, MailSession, ServerSettings
 
@@ -152,6 +153,9 @@ IN_ONE: dict[str, tuple[dict[str, Any], str]] = {
     "SEARCH refused": ({"refuse": frozenset({"UID SEARCH"})}, "refused to list the messages"),
     "FETCH refused": ({"refuse": frozenset({"UID FETCH"})}, "refused to"),
     "numbered anew each time": ({"renumber_on_select": True}, "anew at every look"),
+    "EXISTS below zero": ({"exists_text": "-5"}, "no usable number of messages of"),
+    "EXISTS in words": ({"exists_text": "many"}, "no usable number of messages of"),
+    "UIDNEXT of old": ({"uidnext_off": -20}, "the next message gets number 1"),
 }
 
 
@@ -174,7 +178,7 @@ async def test_a_mailbox_that_cannot_be_had_is_named_and_loses_nothing(
         h.deliver(501, "Archive")
         status = await h.wait_for_status(lastError=lambda text: text is not None)
         await h.wait_for_status(lastError=lambda text: text is not None and words in text)
-        assert status["phase"] in ("live", "backfilling")
+        assert status["phase"] in ("live", "backfilling", "waiting")
         for _ in range(3):
             await asyncio.sleep(0.2)  # time for wrong ideas
             assert (await h.find_ids()).items() >= before.items()
@@ -182,6 +186,60 @@ async def test_a_mailbox_that_cannot_be_had_is_named_and_loses_nothing(
         await h.settle()
         assert (await h.find_ids()).items() >= before.items()
         await h.wait_for_status(phase="live", lastError=None)
+
+
+LIES: dict[str, dict[str, Any]] = {
+    "UIDVALIDITY 0": {"zero_uidvalidity": True},
+    "numbered anew each time": {"renumber_on_select": True},
+    "EXISTS below zero": {"exists_text": "-5"},
+    "EXISTS in words": {"exists_text": "many"},
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_lying_inbox_is_told_and_left_alone_and_comes_back(
+    harness: Open, monkeypatch: pytest.MonkeyPatch, name: str, is_first: bool
+) -> None:
+    selects: list[str] = []
+    select = ImapSession.select
+
+    async def count(self: ImapSession, mailbox: str, *more: Any) -> Any:
+        selects.append(mailbox)
+        return await select(self, mailbox, *more)
+
+    monkeypatch.setattr(ImapSession, "select", count)
+    pace = msgspec.structs.replace(FAST, rest_ms_max=None)
+    async with harness(pace=pace) as h:
+        if not is_first:
+            await h.begin(10)
+        before = await h.find_ids()
+        for switch, value in LIES[name].items():
+            setattr(h.faults, switch, value)
+        h.deliver(50)
+        if is_first:
+            await h.connect()
+
+        def is_said(text: str | None) -> bool:
+            return text is not None and "INBOX" in text and "nothing was deleted here" in text
+
+        await h.wait_for_status(phase="waiting", lastError=is_said, nextTryAt=lambda t: t)
+        status = await h.status()
+        assert status["messagesTotal"] is None
+        await asyncio.sleep(2)  # a first sync makes some tries in each mailbox
+        selects.clear()
+        h.statuses.clear()
+        await asyncio.sleep(2)
+        # Rounds come every 150 ms here; a mailbox that is refused is asked more and more rarely.
+        assert len(selects) < 60, selects
+        # Where each SELECT throws out the others, sessions end, too.
+        assert {status["phase"] for status in h.statuses} <= {"waiting"}
+        assert all(status["lastError"] for status in h.statuses)
+        assert (await h.find_ids()).items() >= before.items()
+        h.faults.heal()
+        await h.settle()
+        await h.wait_for_status(phase="live", lastError=None, nextTryAt=None)
+        assert (await h.find_ids()).items() >= before.items()
 
 
 async def test_flags_that_are_not_told_are_not_taken_for_none(harness: Open) -> None:

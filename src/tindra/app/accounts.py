@@ -25,10 +25,12 @@ from tindra.app.people import (
 from tindra.app.serve import hold_lock, running_loops
 from tindra.app.wiring import Installation, open_installation
 from tindra.base.ids import AccountId
+from tindra.core.errors import MethodError
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.features.connect import (
     Endpoint,
+    confirm_removal,
     load_connections,
     start_connection,
     stop_connection,
@@ -36,6 +38,8 @@ from tindra.features.connect import (
 )
 from tindra.features.mail.submission import TOPIC as SUBMISSION_TOPIC
 from tindra.model.mail import EmailQuery
+from tindra.outside.imap.provider import ImapProvider
+from tindra.outside.smtp.sender import SmtpSender
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.ports import Rejected
 from tindra.sync.route import make_settings
@@ -69,9 +73,9 @@ async def run_account_add(
         user = await find_user(services, login)
         mailbox = mailbox._replace(address=check_address(mailbox.address))
         await check_not_connected(services, user, mailbox.address)
-        await _try_login(installation, console, mailbox.imap, mailbox.password)
+        await _try_login(console, installation.imap, mailbox.imap, mailbox.password)
         if mailbox.smtp is not None:
-            await _try_smtp(installation, console, mailbox.smtp, mailbox.password)
+            await _try_login(console, installation.smtp, mailbox.smtp, mailbox.password)
         account_id = await add_mail_account(installation, user, mailbox)
         console.print(f"[green]{escape(mailbox.address)}[/] is connected ({account_id}).")
         is_first = stack.enter_context(hold_lock(settings))
@@ -83,20 +87,11 @@ async def run_account_add(
 
 
 async def _try_login(
-    installation: Installation, console: Console, imap: Endpoint, password: str
+    console: Console, server: ImapProvider | SmtpSender, endpoint: Endpoint, password: str
 ) -> None:
     """Raises: ProviderError, in words for the one who typed the password."""
-    console.print(f"Logging in to {escape(imap.host)} ...")
-    session = await installation.imap.connect(make_settings(imap), password)
-    await session.close()
-
-
-async def _try_smtp(
-    installation: Installation, console: Console, smtp: Endpoint, password: str
-) -> None:
-    """Whether mail could be sent, before the first is. Raises: ProviderError, as above."""
-    console.print(f"Logging in to {escape(smtp.host)} ...")
-    await installation.smtp.check(make_settings(smtp), password)
+    console.print(f"Logging in to {escape(endpoint.host)} ...")
+    await server.check(make_settings(endpoint), password)
 
 
 async def _watch(services: Services, console: Console, account_id: AccountId) -> None:
@@ -129,7 +124,8 @@ def _show(progress: Progress, task: TaskID, connection: dict[str, Any]) -> None:
 
 async def run_account_list(settings: Settings, console: Console) -> None:
     """`tindra account list`."""
-    table = Table("address", "account", "state", "messages", "next try", "last error", box=None)
+    names = ("address", "account", "state", "messages", "kept back", "next try", "last error")
+    table = Table(*names, box=None)
     async with open_installation(settings) as installation:
         for account_id, _, connection in await list_connections(installation):
             total = connection["messagesTotal"]
@@ -138,6 +134,7 @@ async def run_account_list(settings: Settings, console: Console) -> None:
                 account_id,
                 _PHASES[connection["phase"]],
                 f"{connection['messagesDone']}" + (f" of {total}" if total is not None else ""),
+                _describe_held(connection),
                 connection["nextTryAt"] or "",
                 escape(connection["lastError"] or ""),
             )
@@ -150,6 +147,34 @@ async def run_account_list(settings: Settings, console: Console) -> None:
             console.print("No server runs on this data: the states are from when it last did.")
 
 
+def _describe_held(connection: dict[str, Any]) -> str:
+    """What vanished at the provider and is kept here until somebody says so."""
+    held = connection.get("heldBack")
+    return "" if held is None else f"[red]{held['messages']} until {held['until']}[/]"
+
+
+async def run_account_confirm(
+    settings: Settings, console: Console, address: str, confirm: Confirm
+) -> None:
+    """`tindra account confirm`: most mail vanished at the provider at once, and rightly so."""
+    async with open_installation(settings) as installation:
+        account_id, id, connection = await find_connection(installation, address)
+        name, held = escape(connection["address"]), connection.get("heldBack")
+        if held is None:
+            raise SettingsError(f"nothing of {connection['address']} is kept back")
+        console.print(
+            f"{held['messages']} messages of {name} vanished at {escape(connection['host'])} by"
+            f" {held['since']}. They are kept here until {held['until']}.",
+            soft_wrap=True,
+        )
+        confirm("Were they really removed? They are then destroyed here too")
+        try:
+            await confirm_removal(installation.services, account_id, id, held["messages"])
+        except MethodError as error:
+            raise SettingsError(f"meanwhile this is so no more: {error.description}") from None
+        console.print(f"They go as soon as {name} is looked at again{await _say_who(settings)}")
+
+
 async def run_account_password(
     settings: Settings, console: Console, address: str, password: str
 ) -> None:
@@ -158,7 +183,7 @@ async def run_account_password(
     async with open_installation(settings) as installation:
         account_id, id, connection = await find_connection(installation, address)
         imap = msgspec.convert(connection["imap"], Endpoint)
-        await _try_login(installation, console, imap, password)
+        await _try_login(console, installation.imap, imap, password)
         await update_password(installation.services, account_id, id, password)
         console.print(f"[green]{escape(connection['address'])}[/] has its new password.")
 

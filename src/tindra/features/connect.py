@@ -18,11 +18,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tindra.base.ids import AccountId, new_id
-from tindra.core.datatype import Capability, Datatype, Feature
-from tindra.core.errors import Conflict
-from tindra.core.ports import StoreReader
+from tindra.core.access import check_write
+from tindra.core.arguments import check_names, take_id
+from tindra.core.datatype import CallContext, Capability, Datatype, Feature, Method
+from tindra.core.errors import Conflict, MethodError
 from tindra.core.services import Services
-from tindra.core.tx import Tx, transact
+from tindra.core.tx import Tx, transact, transact_in_state
 from tindra.features.objects import ObjectType, Property
 from tindra.model.stored import ObjectRow
 
@@ -40,6 +41,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     port: int
     tls: Literal["implicit", "starttls", "none"]
     username: str
+
+
+class HeldBack(msgspec.Struct, frozen=True):
+    """Most mail vanished at the provider at once: it is kept here for a while."""
+
+    messages: int
+    since: str
+    until: str
+    """When the first of them go; no earlier, and later if this program does not run meanwhile."""
 
 
 def _server_set(type: Any, default: Any = None) -> Property:
@@ -62,6 +72,7 @@ _CONNECTION = ObjectType(
         "messagesSkipped": _server_set(int, 0),
         "lastError": _server_set(str | None),
         "nextTryAt": _server_set(str | None),
+        "heldBack": _server_set(HeldBack | None),
     },
 )
 
@@ -182,6 +193,53 @@ async def update_password(
     await _edit(services, account_id, id, _CONNECTING)
 
 
+async def confirm_removal(
+    services: Services, account_id: AccountId, id: str, messages: int
+) -> dict[str, Any]:
+    """Somebody says that what is held back was really removed: it goes at once.
+
+    Args:
+        messages: how many of them that person knows of.
+    Returns: accountId, oldState and newState.
+    Raises: MethodError invalidArguments, stateMismatch.
+    """
+
+    async def write(tx: Tx) -> None:
+        before = await tx.load("Connection", id)
+        if before is None:
+            raise MethodError("invalidArguments", "there is no such Connection")
+        held, brake = before.get("heldBack"), before.get("brake")
+        if held is None or brake is None:
+            raise MethodError("stateMismatch", "nothing is held back")
+        if held["messages"] != messages:
+            raise MethodError("stateMismatch", f"{held['messages']} messages are held back")
+        # The mirror that runs must begin anew, to hear of it.
+        after = before | {
+            "brake": brake | {"confirmedMs": brake["clockMs"]},
+            "revision": before.get("revision", 0) + 1,
+        }
+        await tx.update("Connection", id, before, after)
+
+    _, answer = await transact_in_state(
+        services, account_id, "Connection/confirmRemoval", None, write
+    )
+    return answer
+
+
+async def _run_confirm(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Connection/confirmRemoval.
+
+    Raises: MethodError accountNotFound, accountReadOnly, forbidden, invalidArguments,
+        stateMismatch.
+    """
+    check_names(arguments, ("accountId", "id", "messages"))
+    account_id = check_write(context.caller, arguments.get("accountId"), "admin").account.id
+    id, messages = take_id(arguments, "id"), arguments.get("messages")
+    if id is None or type(messages) is not int:
+        raise MethodError("invalidArguments", "it takes an id and a number of messages")
+    return {"id": id} | await confirm_removal(context.services, account_id, id, messages)
+
+
 async def stop_connection(services: Services, account_id: AccountId, id: str) -> None:
     """Pause the mirroring; what devices do meanwhile is told to the provider later."""
     await _edit(services, account_id, id, _CONNECTING | {"phase": "stopped"})
@@ -203,4 +261,5 @@ CONNECT_FEATURE = Feature(
             source=_CONNECTION,
         ),
     ),
+    methods=(Method("Connection/confirmRemoval", CONNECT, _run_confirm),),
 )

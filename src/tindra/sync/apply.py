@@ -29,6 +29,7 @@ from tindra.sync.plan import (
     GHOST_UNSEEN,
     SYSTEM_KEYWORDS,
     find_home,
+    get_kind,
     is_ghost,
     make_ghost,
     make_keywords,
@@ -228,7 +229,7 @@ async def _join_known(
         )
         updates.append((row, after))
         for ghost in ghosts:
-            if ghost.modseq == GHOST_LOST or find_home(ghost) == mailbox_id:
+            if get_kind(ghost) == GHOST_LOST or find_home(ghost) == mailbox_id:
                 await mirror.delete_remote(ghost.mailbox_id, [ghost.uid])
     await tx.update_emails(updates)
     return _Joined(agreed, fresh)

@@ -34,6 +34,8 @@ class RemoteCursor(msgspec.Struct, frozen=True):
     """When all uids and all flags were last compared; 0: never."""
     resets: int = 0
     """How often in a row the uids started anew without a look in between that went well."""
+    is_doubted: bool = False
+    """The provider went back behind uids that it gave out: they may mean other messages now."""
     missed: tuple[int, ...] = ()
     """uids that were told of but could not be had yet: asked for again at every look."""
     parked: tuple[int, ...] = ()
@@ -60,7 +62,10 @@ async def delete_cursor(tx: Tx, mailbox_id: str) -> None:
 
 
 def count_progress(
-    cursors: Mapping[str, RemoteCursor], held: Mapping[str, int], told: Mapping[str, int]
+    cursors: Mapping[str, RemoteCursor],
+    held: Mapping[str, int],
+    told: Mapping[str, int],
+    is_all: bool = True,
 ) -> dict[str, Any]:
     """The numbers a person sees; a live mailbox counts as complete.
 
@@ -69,13 +74,14 @@ def count_progress(
     Args:
         held: Mailbox id -> messages of it that are mirrored, for those that are not live.
         told: Mailbox id -> messages that the provider has there.
+        is_all: False: one that matters is missing, so that the total is not known.
     """
     total = done = 0
     for id, cursor in cursors.items():
         exists = cursor.exists if cursor.phase == "live" else told.get(id, cursor.exists)
         total += exists
         done += exists if cursor.phase == "live" else min(held.get(id, 0), exists)
-    is_known = all(c.phase == "live" or id in told for id, c in cursors.items())
+    is_known = is_all and all(c.phase == "live" or id in told for id, c in cursors.items())
     percent = 100 if total == 0 else done * 100 // total
     return {
         "messagesDone": done,

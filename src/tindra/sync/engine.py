@@ -26,7 +26,7 @@ from tindra.features.connect import (
 from tindra.model.stored import CommitInfo
 from tindra.sync.intake import Report
 from tindra.sync.intents import TOPICS
-from tindra.sync.patience import Patience
+from tindra.sync.patience import BrakeClock, Patience
 from tindra.sync.ports import (
     AuthRevoked,
     MailProvider,
@@ -203,17 +203,30 @@ class AccountMirror:
             raise Ended
         if connection["revision"] != self._revision:
             self._revision, self._status = connection["revision"], {}
+            clock = self._services.clock
+            self._patience.brake = BrakeClock(
+                connection.get("brake"), clock.now_ms(), clock.monotonic_ms()
+            )
         secret = await self._services.secrets.open_secret(
             self._account_id, make_secret_name(self._connection_id, "imap")
         )
         if secret is None:
             raise AuthRevoked("There is no password for this connection", code="LOCAL")
         settings = make_settings(msgspec.convert(connection["imap"], Endpoint))
-        is_quiet = self._trouble_here is not None  # why it waits must stay to be read
+        # Why it waits must stay to be read.
+        is_quiet = self._trouble_here is not None or bool(self._patience.refusals)
         if not is_quiet and self._status.get("phase") not in ("live", "backfilling"):
             await self._tell(phase="connecting")
         session = await self._provider.connect(settings, secret)
-        life = Life(self._services, self._account_id, session, self._tell, self._pace, self._report)
+        life = Life(
+            self._services,
+            self._account_id,
+            session,
+            self._tell,
+            self._pace,
+            self._report,
+            self._patience,
+        )
         self._life = life
         if self._trouble_here is not None:
             life.note_trouble(self._trouble_here)
@@ -223,7 +236,7 @@ class AccountMirror:
                 inbox = life.find_inbox()
                 if inbox is not None:
                     group.create_task(self._watch(settings, secret, inbox, life))
-                await life.run(self._patience)
+                await life.run()
         finally:
             self._life = None
             await session.close()

@@ -8,8 +8,8 @@ nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from tindra.base.ids import ModSeq, RandomSource
 from tindra.base.retry import decide_wait_ms
@@ -23,6 +23,31 @@ PARKED_MS: Final = 24 * 3_600_000
 """Messages that were left out because they broke something are tried again so often."""
 
 
+GAP_MS_MAX: Final = 3_600_000
+"""So much of the time between two processes counts: a restart costs nothing of the day, and a wrong
+clock gives nothing to it."""
+
+
+class BrakeClock:
+    """Milliseconds for which mail was held back in this account; outlives sessions.
+
+    Args:
+        stored: `brake` of the Connection.
+    """
+
+    def __init__(self, stored: Mapping[str, Any] | None, now_ms: int, monotonic_ms: int) -> None:
+        stored = stored or {}
+        gap_ms = now_ms - stored.get("notedMs", now_ms)
+        self._base_ms: int = stored.get("clockMs", 1) + min(max(gap_ms, 0), GAP_MS_MAX)
+        self._from_ms = monotonic_ms
+        self.confirmed_ms: int = stored.get("confirmedMs", 0)
+        """What was held back until then was really removed: somebody said so. 0: nobody did."""
+
+    def read_ms(self, monotonic_ms: int) -> int:
+        """The time on it: at least 1."""
+        return max(self._base_ms + monotonic_ms - self._from_ms, self.confirmed_ms + 1)
+
+
 class Patience:
     """The waiting room."""
 
@@ -31,6 +56,11 @@ class Patience:
         self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}
         self._parked_ms: int | None = None
+        self.refusals: dict[str, tuple[int, int]] = {}
+        """Mailbox id -> (how often in a row it was refused, until when it is left alone)."""
+        self.problems: dict[tuple[str, str], str] = {}
+        """(Mailbox id, what we were doing) -> what the provider said."""
+        self.brake = BrakeClock(None, 0, 0)
         self.vanished: dict[tuple[str, int], int] = {}
         """(Mailbox id, uid) of mail that vanished -> when that was first seen, in any session."""
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from tindra.base.ids import MailboxId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, parse_email_id
 from tindra.sync.ports import RemoteMailbox
@@ -30,9 +32,9 @@ GHOST_MARK: Final = "~"
 """A ghost is kept under this and the id of the Mailbox it was in, with the Email's number as uid:
 so ghosts are found without reading the Mailbox, and there is one an Email and Mailbox."""
 GHOST_LOST: Final = 0
-"""modseq of a ghost whose message is known to have left."""
+"""Kind of a ghost whose message is known to have left."""
 GHOST_UNSEEN: Final = 1
-"""modseq of a ghost whose message may still be there: the uids of the Mailbox started anew."""
+"""Kind of a ghost whose message may still be there: the uids of the Mailbox started anew."""
 
 _FLAG_TO_KEYWORD = {
     "\\seen": "$seen",
@@ -88,6 +90,21 @@ def make_ghost(row: RemoteRow, kind: int) -> RemoteRow:
     )
 
 
+def get_kind(ghost: RemoteRow) -> int:
+    """GHOST_LOST or GHOST_UNSEEN: the last bit of its modseq."""
+    return ghost.modseq & 1
+
+
+def get_stamp(ghost: RemoteRow) -> int:
+    """When it was first held back, by the brake's clock: the rest of its modseq; 0: never."""
+    return ghost.modseq >> 1
+
+
+def stamp_ghost(ghost: RemoteRow, clock_ms: int) -> RemoteRow:
+    """The same ghost, held back since then."""
+    return msgspec.structs.replace(ghost, modseq=clock_ms << 1 | get_kind(ghost))
+
+
 def is_ghost(row: RemoteRow) -> bool:
     """Whether a base row is a ghost."""
     return row.mailbox_id.startswith(GHOST_MARK)
@@ -109,7 +126,7 @@ def merge_places(
             says nothing yet.
     """
     now = set(found)
-    unseen = {find_home(row) for row in base if is_ghost(row) and row.modseq == GHOST_UNSEEN}
+    unseen = {find_home(row) for row in base if is_ghost(row) and get_kind(row) == GHOST_UNSEEN}
     was = {find_home(row) for row in base}
     merged = merge_sets(now | unseen, was, local)
     return tuple(MailboxId(id) for id in merged or sorted(now))

@@ -123,8 +123,6 @@ class RemoteMessage(msgspec.Struct, frozen=True):
     """The message; None: not asked, or larger than `fetch_messages` carries."""
     has_flags: bool = True
     """False: the answer had no FLAGS item, so `flags` says nothing."""
-    email_id: str | None = None
-    """The provider's own id of the content (EMAILID, X-GM-MSGID) where it has one."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -132,9 +130,6 @@ class Known(msgspec.Struct, frozen=True):
 
     uid_validity: int
     highest_modseq: int
-    uids: list[tuple[int, int]] = []
-    """The UIDs it knows: losses and changes are then told of these and of newer ones only, which
-    spares a long list; empty: of everything."""
 
 
 class Selected(msgspec.Struct, frozen=True):

@@ -95,10 +95,10 @@ class Puller:
         Raises: Outdated.
         """
         if self._selected is None or self._selected[0] != mailbox_id:
-            validity = self._cursors[mailbox_id].uid_validity
-            selected = await self._select(mailbox_id, None)
-            if selected.status.uid_validity != validity:
-                raise Outdated
+            cursor = self._cursors[mailbox_id]
+            await self._select(mailbox_id, None)
+            if self._cursors[mailbox_id] is not cursor:
+                raise Outdated  # numbered anew
         assert self._selected is not None
         return self._selected[1]
 
@@ -107,12 +107,26 @@ class Puller:
         self._selected = None
 
     async def _select(self, mailbox_id: str, known: Known | None) -> Selected:
-        """SELECT; a changed uidValidity starts the mailbox anew before anything else is said."""
+        """SELECT; a changed uidValidity starts the mailbox anew before anything else is said.
+
+        Raises: Rejected: the next uid is below one that was given out already: uids may mean other
+            messages now. Once the provider takes that back, all are looked at anew.
+        """
         self._selected = None
-        selected = await self._session.select(self._cursors[mailbox_id].name, known)
+        cursor = self._cursors[mailbox_id]
+        selected = await self._session.select(cursor.name, known)
+        if _is_behind(cursor, selected):
+            selected = await self._session.select(cursor.name, known)
+        if _is_behind(cursor, selected):
+            await self.intake.keep(mailbox_id, msgspec.structs.replace(cursor, is_doubted=True))
+            raise Rejected(
+                f"The mail server says that the next message gets number {selected.status.uid_next}"
+                f" there; before, it said {cursor.uid_next}",
+                code="UIDS",
+            )
         kept = frozenset[str]() if selected.read_only else selected.permanent_flags
         self._selected = (mailbox_id, kept)
-        if self._cursors[mailbox_id].uid_validity != selected.status.uid_validity:
+        if cursor.uid_validity != selected.status.uid_validity or cursor.is_doubted:
             await self._start_anew(mailbox_id, selected)
         return selected
 
@@ -370,6 +384,12 @@ class Puller:
                 await apply_vanished(tx, MailboxId(mailbox_id), part)
 
             await transact(self._services, self._account_id, "mirror-gone", write, "provider")
+
+
+def _is_behind(cursor: RemoteCursor, selected: Selected) -> bool:
+    told, known = selected.status.uid_next, cursor.uid_next
+    is_same = selected.status.uid_validity == cursor.uid_validity
+    return is_same and told is not None and known is not None and told < known
 
 
 async def _gather_batches(

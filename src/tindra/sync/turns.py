@@ -19,26 +19,29 @@ from tindra.base.ids import AccountId
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
-from tindra.model.mail import RemoteRow
 from tindra.model.stored import OutboxRow
-from tindra.sync.apply import apply_ghosts, apply_revert, list_ghosts, read_mirror
+from tindra.sync.apply import apply_revert, read_mirror
 from tindra.sync.cursor import RemoteCursor, count_progress
 from tindra.sync.filing import FilingPace
 from tindra.sync.intake import Intake, Report
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.patience import Patience
-from tindra.sync.plan import decide_vanished
 from tindra.sync.ports import MailSession, Rejected, RemoteStatus, Transient
 from tindra.sync.pull import Outdated, Puller
 from tindra.sync.push import Pusher
 from tindra.sync.quota import QuotaWatch
 from tindra.sync.tree import Tree
+from tindra.sync.vanish import Vanish
+from tindra.wire.jmap.date import encode_utc_date
 
 PUSH_GROUP_MAX: Final = limits.SYNC_BATCH_MESSAGES_MAX
-GHOSTS_PER_COMMIT_MAX: Final = 200
 TREE_LOOKS_MAX: Final = 10
 """How often in a round a refusal makes us ask whether mailboxes have other names now."""
+REFUSED_MAILBOX_MS_MAX: Final = 1_800_000
+"""A mailbox that the provider refuses is asked for again at least so often."""
+LYING_CODES: Final = frozenset({"NOSTATUS", "UIDS", "EMPTY"})
+"""The provider answered, and the answer cannot be true."""
 GIVEN_UP_SHOWN_MS: Final = 3_600_000
 """How long people can read why an act of theirs was taken back."""
 _PUSH = ("", "push")
@@ -60,7 +63,7 @@ class Pace(msgspec.Struct, frozen=True):
     """How long mail that vanished may take to turn up elsewhere before it is destroyed."""
     brake_ms: int = 24 * 3600 * 1000
     """The same where most mail of the account vanished: a person must be able to see and cure it,
-    and an empty or lying provider takes nothing away (decide_vanished)."""
+    and an empty or lying provider takes nothing away (sync/vanish)."""
     tell_ms: int = 500
     """Progress is written at most this often: each writing wakes every device."""
     proven_ms: int = 300_000
@@ -91,6 +94,7 @@ class Life:
         tell: Tell,
         pace: Pace,
         report: Report,
+        patience: Patience,
     ) -> None:
         self.wake = asyncio.Event()
         """Set by whoever knows of work."""
@@ -103,11 +107,11 @@ class Life:
         self._dirty: dict[str, None] = {}
         self._unasked: list[str] = []
         self._begun: set[str] = set()
+        self._refusals = patience.refusals
+        self._left_alone: set[str] = set()
         self._held: dict[str, int] = {}
         self._totals: dict[str, int] = {}
-        self._problems: dict[tuple[str, str], str] = {}
-        """(Mailbox id, what we were doing) -> what the provider said."""
-        self._has_new_ghosts = True
+        self._problems = patience.problems
         self._ghosts_due_ms: int | None = None
         self._looked_ms = 0
         self._round_ms = 0
@@ -123,6 +127,8 @@ class Life:
             services, account_id, session, self._puller, self._look_at_tree, pace.filing
         )
         self._tree = Tree(services, account_id, session, self._cursors, self._puller)
+        self._patience = patience
+        self._vanish = Vanish(services, account_id, patience, pace.ghost_ms, pace.brake_ms)
         self._quota = QuotaWatch(services, account_id, session, pace.quota_ms)
 
     # -- calls from outside ----------------------------------------------------------------------
@@ -157,31 +163,33 @@ class Life:
                 self._held[id] = await self._count_held(id)
         await self._tell_progress()
 
-    async def run(self, patience: Patience) -> None:
+    async def run(self) -> None:
         """Turns while there is work, then sleep until someone calls."""
         while True:
             self.wake.clear()
-            if patience.is_parked_due(self._services.clock.monotonic_ms()):
+            if self._patience.is_parked_due(self._services.clock.monotonic_ms()):
                 self._retry_parked()
-            if await self._turn(patience):
+            if await self._turn():
                 continue
             self._problems.pop(_HERE, None)
             await self._tell_progress(is_final=True)
             try:
-                async with asyncio.timeout(self._find_pause_ms(patience) / 1000):
+                async with asyncio.timeout(self._find_pause_ms() / 1000):
                     await self.wake.wait()
             except TimeoutError:
                 pass
 
-    def _find_pause_ms(self, patience: Patience) -> int:
+    def _find_pause_ms(self) -> int:
         now_ms = self._services.clock.monotonic_ms()
         due = [self._next_round_ms or 0]
-        due += [ms for ms in (self._ghosts_due_ms, patience.find_next_ms(self._looked_ms)) if ms]
+        due += [
+            ms for ms in (self._ghosts_due_ms, self._patience.find_next_ms(self._looked_ms)) if ms
+        ]
         return max(10, min(due) - now_ms)
 
-    async def _turn(self, patience: Patience) -> bool:
+    async def _turn(self) -> bool:
         """One small piece of work; False when there is none."""
-        if await self._push(patience):
+        if await self._push():
             return True
         if self._dirty:
             id = next(iter(self._dirty))
@@ -198,7 +206,7 @@ class Life:
         await self._quota.look()
         if await self._backfill():
             return True
-        return await self._settle_ghosts(now_ms, patience.vanished)
+        return await self._settle_ghosts()
 
     def _find_next_round_ms(self, now_ms: int) -> int:
         """When to ask all mailboxes again, all having been asked. Where that takes long, at most
@@ -212,17 +220,32 @@ class Life:
         """Do something in one mailbox; if the provider refuses, that is said and the next one
         gets its turn."""
         cursor = self._cursors.get(id)
-        if cursor is None:
+        is_refused = doing != "look" or (id, "look") in self._problems
+        if cursor is None or (id in self._left_alone and is_refused):
             return
         try:
             await work(id)
         except Rejected as error:
-            self._problems[id, doing] = f"{cursor.name}: {error}"
+            safe = "; nothing was deleted here" if error.code in LYING_CODES else ""
+            self._problems[id, doing] = f"{cursor.name}: {error}{safe}"
             self._puller.forget_selected()
-            self._tree.selectable.discard(id)  # until the next round
+            self._leave_alone(id)
             await self._tell_progress()
         else:
             self._problems.pop((id, doing), None)
+            if not self._is_refused(id):
+                self._refusals.pop(id, None)
+
+    def _leave_alone(self, id: str) -> None:
+        """Not before the next round, and longer each time: some answers are wrong for years."""
+        count, _ = self._refusals.get(id, (0, 0))
+        wait_ms = min(self._pace.poll_ms << min(count, 20), REFUSED_MAILBOX_MS_MAX)
+        if self._pace.rest_ms_max is not None:
+            wait_ms = min(wait_ms, self._pace.rest_ms_max)
+        now_ms = self._services.clock.monotonic_ms()
+        # A little less than whole rounds, so that a round is not missed by a moment.
+        self._refusals[id] = count + 1, now_ms + wait_ms - wait_ms // 8
+        self._left_alone.add(id)
 
     def _is_refused(self, id: str) -> bool:
         return any((id, doing) in self._problems for doing in ("look", "ask", "backfill"))
@@ -236,8 +259,9 @@ class Life:
         await self._tree.pull()
         self._note_held_back()
         known = sorted(self._tree.selectable, key=self._rank, reverse=True)
-        self._unasked = known
-        self._has_new_ghosts = True
+        self._left_alone = {id for id, (_, ms) in self._refusals.items() if ms > self._round_ms}
+        self._unasked = [id for id in known if id not in self._left_alone]
+        self._vanish.has_new = True
         if self._round_ms - self._given_up_ms >= GIVEN_UP_SHOWN_MS:
             self._problems.pop(_GIVEN_UP, None)
         # What is not listed any more is not asked again, so that nothing else would forget it.
@@ -286,18 +310,19 @@ class Life:
             or cursor.missed
             or self._puller.is_deep_due(cursor)
             or (id, "look") in self._problems
+            or (id, "held") in self._problems
         ):
             self._dirty[id] = None
 
     async def _look(self, id: str) -> None:
         was_live = self._cursors[id].phase == "live"
         await self._puller.look(id)
-        self._has_new_ghosts = True
-        held_back = self._puller.count_held_back(id)
-        if held_back:
-            raise Rejected(
-                f"{held_back} messages are not listed any more; they are kept until that is"
-                " said twice"
+        self._vanish.has_new = True
+        self._problems.pop((id, "held"), None)
+        if held_back := self._puller.count_held_back(id):
+            self._problems[id, "held"] = (
+                f"{self._cursors[id].name}: {held_back} messages are not listed any more; they are"
+                " kept until that is said twice"
             )
         if was_live and self._cursors[id].phase != "live":
             self._held[id] = await self._count_held(id)
@@ -310,9 +335,9 @@ class Life:
                 self._dirty[id] = None
 
     # -- to the provider -------------------------------------------------------------------------
-    async def _push(self, patience: Patience) -> bool:
+    async def _push(self) -> bool:
         now_ms = self._looked_ms = self._services.clock.monotonic_ms()
-        limit = PUSH_GROUP_MAX + patience.count
+        limit = PUSH_GROUP_MAX + self._patience.count
 
         async def read(reader: StoreReader) -> tuple[list[OutboxRow], list[OutboxRow]]:
             mailboxes = await reader.list_outbox(MAILBOX_TOPIC, NEVER_MS, limit)
@@ -321,31 +346,31 @@ class Life:
         mailboxes, emails = await self._services.store.read(self._account_id, read)
         if not mailboxes and not emails:
             return False
-        ready = patience.find_ready(mailboxes, now_ms)
+        ready = self._patience.find_ready(mailboxes, now_ms)
         if ready:
             await self._tree.reload()
             ready = await self._tree.sort_intents(ready)
         # New Mailboxes first, so that mail can go there; emptied ones last.
         ready = [row for row in ready if not emails or not self._tree.is_going(row)]
         for row in ready:
-            await self._try([row], patience, self._push_mailbox)
-        emails = patience.find_ready(emails, now_ms)[:PUSH_GROUP_MAX]
+            await self._try([row], self._push_mailbox)
+        emails = self._patience.find_ready(emails, now_ms)[:PUSH_GROUP_MAX]
         if emails:
-            await self._push_emails(emails, patience)
-        self._has_new_ghosts |= bool(emails)
+            await self._push_emails(emails)
+        self._vanish.has_new |= bool(emails)
         return bool(ready or emails)
 
-    async def _push_emails(self, rows: list[OutboxRow], patience: Patience) -> None:
+    async def _push_emails(self, rows: list[OutboxRow]) -> None:
         """All together; one by one if one of them is refused or broke a session before."""
-        alone = [row for row in rows if patience.has_broken(row)]
-        together = [row for row in rows if not patience.has_broken(row)]
+        alone = [row for row in rows if self._patience.has_broken(row)]
+        together = [row for row in rows if not self._patience.has_broken(row)]
         if together:
             try:
-                await self._try(together, patience, self._pusher.push_emails, is_group=True)
+                await self._try(together, self._pusher.push_emails, is_group=True)
             except Rejected:
                 alone += together
         for row in alone:
-            await self._try([row], patience, self._pusher.push_emails)
+            await self._try([row], self._pusher.push_emails)
 
     async def _push_mailbox(self, rows: Sequence[OutboxRow]) -> dict[str, int]:
         await self._tree.push(rows[0])
@@ -354,7 +379,6 @@ class Life:
     async def _try(
         self,
         rows: list[OutboxRow],
-        patience: Patience,
         push: Callable[[Sequence[OutboxRow]], Awaitable[dict[str, int]]],
         is_group: bool = False,
     ) -> None:
@@ -370,28 +394,28 @@ class Life:
                 return
             if is_group:
                 raise
-            await self._put_off(rows[0], patience, error)
+            await self._put_off(rows[0], error)
         except Transient:
-            patience.note_break(rows, now_ms)
+            self._patience.note_break(rows, now_ms)
             raise
         else:
-            patience.forget(rows)
-            if not patience.count:
+            self._patience.forget(rows)
+            if not self._patience.count:
                 self._problems.pop(_PUSH, None)
             for row in rows:
                 if row.key in held:
-                    patience.note_held(row, now_ms + held[row.key])
+                    self._patience.note_held(row, now_ms + held[row.key])
 
-    async def _put_off(self, row: OutboxRow, patience: Patience, error: Rejected) -> None:
+    async def _put_off(self, row: OutboxRow, error: Rejected) -> None:
         """Refused: try again later, at last give up; the words of the provider are shown."""
         now_ms = self._services.clock.monotonic_ms()
         if row.tries + 1 >= limits.OUTBOX_TRIES_MAX:
             await self._give_up(row)
-            patience.forget([row])
+            self._patience.forget([row])
             self._problems[_GIVEN_UP] = f"Taken back: {error}"
             self._given_up_ms = now_ms
         else:
-            patience.note_refusal(row, now_ms)
+            self._patience.note_refusal(row, now_ms)
             self._problems[_PUSH] = str(error)
 
             async def write(tx: Tx) -> None:
@@ -425,7 +449,9 @@ class Life:
         return [
             id
             for id, cursor in self._cursors.items()
-            if cursor.phase == "backfilling" and id in self._tree.selectable
+            if cursor.phase == "backfilling"
+            and id in self._tree.selectable
+            and id not in self._left_alone
         ]
 
     def _is_inbox_bare(self) -> bool:
@@ -457,83 +483,30 @@ class Life:
         return place, self._cursors[id].name
 
     # -- what vanished ---------------------------------------------------------------------------
-    async def _settle_ghosts(self, now_ms: int, seen: dict[tuple[str, int], int]) -> bool:
-        """Destroy what vanished long enough ago and was found nowhere; True: there is work.
+    async def _settle_ghosts(self) -> bool:
+        """Destroy what vanished long enough ago; True: there is work.
 
-        Only reached when every mailbox is complete and has been asked. Before the end, all are
-        asked once more: mail may leave one mailbox before it comes to another.
-
-        Args:
-            seen: when each was first seen; kept up to date.
+        Only reached when every mailbox is complete and has been asked.
         """
-        self._ghosts_due_ms = None
-        ghosts = await self._load_ghosts(now_ms, seen)
-        if not ghosts:
-            self._problems.pop(_BRAKE, None)
-            return False
-        firsts: dict[str, int] = {}
-        for ghost in ghosts:
-            first_ms = seen[ghost.mailbox_id, ghost.uid]
-            firsts[ghost.email_id] = max(firsts.get(ghost.email_id, 0), first_ms)
-        if self._round_ms < max(firsts.values()):
-            await self._start_round()
-            return True
-        grace_ms = await self._decide_grace_ms(len(firsts))
-        due = {id for id, first_ms in firsts.items() if now_ms - first_ms >= grace_ms}
-        if not due:
-            self._ghosts_due_ms = min(firsts.values()) + grace_ms
-            return False
-        if self._round_ms < max(firsts[id] for id in due) + grace_ms:
-            await self._start_round()
-            return True
-        chosen = set(sorted(due)[:GHOSTS_PER_COMMIT_MAX])
-        rows = [ghost for ghost in ghosts if ghost.email_id in chosen]
-
-        async def write(tx: Tx) -> None:
-            await apply_ghosts(tx, rows, self._cursors.keys())
-
-        await transact(self._services, self._account_id, "mirror-ghosts", write, "provider")
-        self._has_new_ghosts = True
-        return True
-
-    async def _decide_grace_ms(self, vanished: int) -> int:
-        """How long so many vanished Emails are kept; says so where it is long."""
-
-        async def read(reader: MirrorReader) -> int:
-            return sum(row.total_emails for row in await reader.load_mailboxes())
-
-        known = await read_mirror(self._services, self._account_id, read)
-        if decide_vanished(known, vanished, is_confirmed=False) == "apply":
-            self._problems.pop(_BRAKE, None)
-            return self._pace.ghost_ms
-        self._problems[_BRAKE] = (
-            f"{vanished} messages vanished at the provider at once; they are kept here for a day"
-        )
-        return self._pace.brake_ms
-
-    async def _load_ghosts(self, now_ms: int, seen: dict[tuple[str, int], int]) -> list[RemoteRow]:
-        """Ghosts, but for those of mailboxes that cannot be looked at now."""
-        if not self._has_new_ghosts and not seen:
-            return []
-        ids = [
+        looked_at = [
             id
             for id, cursor in self._cursors.items()
             if not self._is_refused(id)
+            and (id, "held") not in self._problems
             and (cursor.phase == "live" or id not in self._tree.selectable)
         ]
-
-        async def read(reader: MirrorReader) -> list[RemoteRow]:
-            return await list_ghosts(reader, ids)
-
-        ghosts = await read_mirror(self._services, self._account_id, read)
-        keys = {(str(ghost.mailbox_id), ghost.uid) for ghost in ghosts}
-        held_off = self._cursors.keys() - ids
-        for key in [key for key in seen if key[0] not in held_off and key not in keys]:
-            del seen[key]
-        for key in keys:
-            seen.setdefault(key, now_ms)
-        self._has_new_ghosts = False
-        return ghosts
+        settled = await self._vanish.settle(looked_at, self._cursors.keys(), self._round_ms)
+        self._ghosts_due_ms = settled.due_ms
+        self._problems.pop(_BRAKE, None)
+        held = self._vanish.status.get("heldBack")
+        if held is not None:
+            self._problems[_BRAKE] = (
+                f"{held['messages']} messages vanished at the provider at once; they are kept here"
+                " for a day, unless somebody confirms that they were removed"
+            )
+        if settled.is_round_wanted:
+            await self._start_round()
+        return settled.is_done or settled.is_round_wanted
 
     # -- telling ---------------------------------------------------------------------------------
     async def _on_stored(self, mailbox_id: str, count: int) -> None:
@@ -551,14 +524,29 @@ class Life:
         if not is_final and now_ms - self._told_ms < self._pace.tell_ms:
             return
         self._told_ms = now_ms
-        cursors = {id: c for id, c in self._cursors.items() if id in self._tree.selectable}
-        is_live = all(cursor.phase == "live" for cursor in cursors.values())
+        listed = {id: c for id, c in self._cursors.items() if id in self._tree.selectable}
+        cursors = {id: c for id, c in listed.items() if not self._is_refused(id)}
+        is_stuck = any(self._tree.roles.get(id) == "inbox" for id in listed.keys() - cursors.keys())
+        is_stuck |= bool(listed) and not cursors
+        phase = "backfilling"
+        if is_stuck:
+            phase = "waiting"
+        elif all(cursor.phase == "live" for cursor in cursors.values()):
+            phase = "live"
         await self._tell(
-            phase="live" if is_live else "backfilling",
+            phase=phase,
             lastError=next(iter(self._problems.values()), None),
-            nextTryAt=None,
-            **count_progress(cursors, self._held, self._totals),
+            nextTryAt=self._find_next_try() if is_stuck else None,
+            **self._vanish.status,
+            **count_progress(cursors, self._held, self._totals, is_all=not is_stuck),
         )
+
+    def _find_next_try(self) -> str:
+        """When the first of the mailboxes that were refused is asked again, to the minute."""
+        now_ms = self._services.clock.monotonic_ms()
+        until_ms = min((ms for _, ms in self._refusals.values()), default=now_ms)
+        moment_ms = self._services.clock.now_ms() + max(until_ms - now_ms, 0)
+        return encode_utc_date((moment_ms // 60_000 + 1) * 60_000)
 
 
 def _stamp(known: RemoteCursor | RemoteStatus) -> tuple[int | None, ...]:

@@ -81,6 +81,10 @@ class Faults(msgspec.Struct):
     """No UIDNEXT in SELECT nor STATUS: nothing false may be stored instead."""
     zero_uidvalidity: bool = False
     """UIDVALIDITY 0: a bad value must not erase anything."""
+    exists_text: str = ""
+    """Told in SELECT instead of the number of messages: `-5`, `many`."""
+    uidnext_off: int = 0
+    """Added to UIDNEXT as told: it can go below what was given out before."""
     renumber_on_select: bool = False
     """Some servers change UIDVALIDITY each time: resyncing must end somewhere."""
     status_count_off: int = 0

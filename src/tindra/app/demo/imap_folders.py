@@ -288,11 +288,11 @@ def _open(session: Session, arguments: Arguments, *, read_only: bool) -> str:
     session.send(f"* FLAGS ({SYSTEM_FLAGS} $Forwarded $Junk)")
     kept = "" if read_only else f"{SYSTEM_FLAGS} $Forwarded $Junk \\*"
     session.send(f"* OK [PERMANENTFLAGS ({kept})] Flags that are kept")
-    session.send(f"* {len(session.uids)} EXISTS")
+    session.send(f"* {faults.exists_text or len(session.uids)} EXISTS")
     session.send("* 0 RECENT")
     session.send(f"* OK [UIDVALIDITY {_count(session, folder, 'UIDVALIDITY')}] Valid")
     if not faults.forget_uidnext:
-        session.send(f"* OK [UIDNEXT {folder.uidnext}] The next one")
+        session.send(f"* OK [UIDNEXT {max(1, folder.uidnext + faults.uidnext_off)}] The next one")
     if not faults.no_condstore:
         session.send(f"* OK [HIGHESTMODSEQ {_count(session, folder, 'HIGHESTMODSEQ')}] Highest")
     if resync is not None:

@@ -81,6 +81,11 @@ class ImapProvider:
             connection.fail(Transient("The login was given up", code="CLOSED"))
             raise
 
+    async def check(self, settings: ServerSettings, password: str) -> None:
+        """Log in and leave. Raises: as `connect`."""
+        session = await self.connect(settings, password)
+        await session.close()
+
     async def probe(self, settings: ServerSettings) -> None:
         """Only see whether a server answers, without logging in. Raises: as `connect`."""
         host = settings.host.strip().rstrip(".")

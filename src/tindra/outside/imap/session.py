@@ -59,7 +59,6 @@ from tindra.wire.imap.response import (
     read_copy_uid,
 )
 from tindra.wire.imap.seqset import (
-    UID_MAX,
     UidRange,
     compact_uids,
     count_uids,
@@ -69,8 +68,6 @@ from tindra.wire.imap.seqset import (
 )
 from tindra.wire.imap.utf7 import decode_mailbox, is_faithful
 
-KNOWN_RANGES_MAX: Final = 100
-"""Ranges of known UIDs told with QRESYNC: it only saves the server work, and lines have limits."""
 EVENTS_PER_CALL_MAX: Final = 8_000_000
 """Untagged answers to one call: twice the flags of the largest mailbox that we can list."""
 
@@ -206,9 +203,9 @@ class ImapSession:
 
     async def select(self, name: str, known: Known | None = None) -> Selected:
         """Select `name`, with QRESYNC when `known` is given and the server can."""
-        facts = None
+        facts: tuple[int, int, list[UidRange]] | None = None
         if known is not None and self.is_qresync_on and known.highest_modseq > 0:
-            facts = (known.uid_validity, known.highest_modseq, _tell_known(known.uids))
+            facts = (known.uid_validity, known.highest_modseq, [])
         answer = SelectAnswer()
         async with self._turn(answer.take):
             command = verbs.select(self._mailbox(name), condstore=self._can_modseq(), known=facts)
@@ -219,15 +216,16 @@ class ImapSession:
             self._has_modseq = answer.highest_modseq is not None and not answer.is_modseq_denied
             self._is_news = False
             self._status_seen = None
-        if answer.uid_validity is None or answer.exists is None:
-            raise Rejected(f"The mail server told no UIDVALIDITY of {name}", code="NOSTATUS")
+        if (fault := answer.find_fault()) is not None:
+            raise Rejected(f"The mail server told {fault} of {name}", code="NOSTATUS")
+        assert answer.uid_validity is not None
         is_resynced = facts is not None and answer.is_resynced(facts[0], facts[1])
         permanent = answer.permanent_flags
         return Selected(
             status=RemoteStatus(
                 uid_validity=answer.uid_validity,
                 uid_next=answer.uid_next,
-                exists=answer.exists,
+                exists=self._exists,
                 highest_modseq=answer.highest_modseq if self._has_modseq else None,
             ),
             changed=gather_messages(answer.changed) if is_resynced else [],
@@ -565,12 +563,7 @@ class ImapSession:
         return "CONDSTORE" in self._capabilities or "QRESYNC" in self._capabilities
 
     def _flag_items(self) -> tuple[str, ...]:
-        items = ("UID", "FLAGS", "MODSEQ") if self._has_modseq else ("UID", "FLAGS")
-        if "OBJECTID" in self._capabilities:
-            return (*items, "EMAILID")
-        if "X-GM-EXT-1" in self._capabilities:
-            return (*items, "X-GM-MSGID")
-        return items
+        return ("UID", "FLAGS", "MODSEQ") if self._has_modseq else ("UID", "FLAGS")
 
     def _append_bytes_max(self) -> int | None:
         for name in self._capabilities:
@@ -586,14 +579,6 @@ class ImapSession:
         self._selected = None
         if "UNSELECT" in self._capabilities or "IMAP4REV2" in self._capabilities:
             await self._run(verbs.UNSELECT, f"close {name}")
-
-
-def _tell_known(uids: list[UidRange]) -> list[UidRange]:
-    """The known UIDs and all that may have come since: of others the server would tell nothing."""
-    ranges = merge_ranges(uids)
-    if not ranges or len(ranges) >= KNOWN_RANGES_MAX or ranges[-1][1] >= UID_MAX - 1:
-        return []
-    return merge_ranges([*ranges, (ranges[-1][1] + 1, UID_MAX - 1)])  # UID_MAX is "*": not here
 
 
 def _is_selectable(item: ListItem) -> bool:

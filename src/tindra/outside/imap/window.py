@@ -145,7 +145,6 @@ def to_message(fetch: Fetch, raw: bytes | None = None) -> RemoteMessage:
         modseq=fetch.modseq,
         raw=raw,
         has_flags=fetch.flags is not None,
-        email_id=fetch.email_id,
     )
 
 

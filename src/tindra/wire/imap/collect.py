@@ -44,6 +44,15 @@ class SelectAnswer(msgspec.Struct):
     vanished: list[UidRange] = []
     is_damaged: bool = False
     """A line that could have told a change could not be read."""
+    is_validity_odd: bool = False
+    """A UIDVALIDITY was told that is no positive number."""
+
+    def find_fault(self) -> str | None:
+        """What makes the answer useless, in words; None: it has what it must have."""
+        if self.uid_validity is None:
+            odd = "a UIDVALIDITY that is no positive number"
+            return odd if self.is_validity_odd else "no UIDVALIDITY"
+        return "no usable number of messages" if self.exists is None else None
 
     def take(self, event: Event) -> None:
         """Feed one event between sending the command and its tagged answer."""
@@ -75,6 +84,7 @@ class SelectAnswer(msgspec.Struct):
             return
         if code.name == "UIDVALIDITY":
             self.uid_validity = code.number or None
+            self.is_validity_odd = not code.number
         elif code.name == "UIDNEXT":
             self.uid_next = code.number or None
         elif code.name == "HIGHESTMODSEQ":
