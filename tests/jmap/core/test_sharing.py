@@ -166,11 +166,12 @@ async def test_the_whole_account_is_unknown_to_others_and_to_who_lost_all(world:
 
 async def test_methods_that_know_only_whole_accounts_are_not_for_a_part(world: World) -> None:
     scene = await open_scene(world, EVERYTHING)
-    known = {"Mailbox", "Email", "Thread", "SearchSnippet"}
+    methods = world.registry.methods.items()
+    not_of_accounts = ("Core/", "PushSubscription/")
     account_methods = [
         name
-        for name in world.registry.methods
-        if name.partition("/")[0] not in known | {"Core", "PushSubscription"}
+        for name, method in methods
+        if not method.supports_parts and not name.startswith(not_of_accounts)
     ]
     assert {"Identity/get", "EmailSubmission/set", "Connection/get"} <= set(account_methods)
     for name in account_methods:
