@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tindra.core.datatype import Feature
-from tindra.features.blob import BLOB_FEATURE
+from tindra.features.blob.feature import BLOB_FEATURE
 from tindra.features.change_log import CHANGE_LOG_FEATURE
 from tindra.features.connect import CONNECT_FEATURE
 from tindra.features.mail.feature import MAIL_FEATURE
@@ -12,8 +12,8 @@ from tindra.features.mail.safe_html import VIEW_FEATURE
 from tindra.features.mail.sharing.feature import SHARE_FEATURE
 from tindra.features.push_subscription import PUSH_SUBSCRIPTION_FEATURE
 from tindra.features.quota import QUOTA_FEATURE
-from tindra.features.sieve import SIEVE_FEATURE
 from tindra.features.sharing.feature import SHARING_FEATURE
+from tindra.features.sieve import SIEVE_FEATURE
 from tindra.features.snooze import SNOOZE_FEATURE
 
 ALL: tuple[Feature, ...] = (
@@ -26,7 +26,7 @@ ALL: tuple[Feature, ...] = (
     SIEVE_FEATURE,
     CHANGE_LOG_FEATURE,
     BLOB_FEATURE,
-    PUSH_SUBSCRIPTION_FEATURE,
     QUOTA_FEATURE,
     MDN_FEATURE,
+    PUSH_SUBSCRIPTION_FEATURE,
 )
