@@ -119,25 +119,25 @@ class _Uploader:
         return self._created, self._refused
 
     def _put_in_order(self) -> list[str]:
-        """The entries, each after those it is made of; what goes in a circle is refused."""
-        waiting = {
-            key: {
-                source.blob_id[1:]
-                for source in entry.sources
-                if isinstance(source, _Range) and self._is_reference(source.blob_id)
-            }
-            for key, entry in self._entries.items()
-        }
-        order: list[str] = []
-        while waiting:
-            ready = [key for key, needs in waiting.items() if needs.isdisjoint(waiting)]
-            if not ready:
-                text = "it is made of itself"
-                self._refused |= {key: _wrong("data", text) for key in waiting}
-                break
-            for key in ready:
-                del waiting[key]
-            order += ready
+        """The entries, each after those it is made of; what goes in a circle is refused.
+
+        Cost: linear in the sources.
+        """
+        needs: dict[str, set[str]] = {}
+        users: dict[str, list[str]] = {}
+        for key, entry in self._entries.items():
+            ranges = [source for source in entry.sources if isinstance(source, _Range)]
+            needs[key] = {r.blob_id[1:] for r in ranges if self._is_reference(r.blob_id)}
+            for needed in needs[key]:
+                users.setdefault(needed, []).append(key)
+        order = [key for key, needed in needs.items() if not needed]
+        for key in order:  # grows on the way
+            for user in users.get(key, ()):
+                needs[user].discard(key)
+                if not needs[user]:
+                    order.append(user)
+        for key in needs.keys() - set(order):
+            self._refused[key] = _wrong("data", "it is made of itself")
         return order
 
     def _is_reference(self, blob_id: str) -> bool:
@@ -279,9 +279,18 @@ def _check_source(item: Any) -> bytes | _Range:
     try:
         if "data:asText" in kinds:
             return bytes(given["data:asText"], "utf-8")
-        return binascii.a2b_base64(given["data:asBase64"].encode("ascii"), strict_mode=True)
+        return _decode_base64(given["data:asBase64"].encode("ascii"))
     except (UnicodeEncodeError, binascii.Error):
         raise _wrong("data", "these characters stand for no octets") from None
+
+
+def _decode_base64(code: bytes) -> bytes:
+    """Raises: binascii.Error for anything but base64 with its padding. Source: RFC 4648 s4"""
+    octets = binascii.a2b_base64(code)
+    if binascii.b2a_base64(octets, newline=False) == code:
+        return octets
+    # The strict decoder takes five times as long as both of these.
+    return binascii.a2b_base64(code, strict_mode=True)
 
 
 def _cut(whole: range, source: _Range) -> range:
