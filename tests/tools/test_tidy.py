@@ -498,6 +498,7 @@ def test_a_feature_that_is_not_listed_is_seen():
             "src/tindra/features/__init__.py": "from tindra.features import mail\nALL = (mail.F,)",
             "src/tindra/features/mail.py": "",
             "src/tindra/features/snooze.py": "",
+            "src/tindra/features/objects.py": "",
         }
     )
     assert [finding.path for finding in check_files(tree)] == ["src/tindra/features/snooze.py"]

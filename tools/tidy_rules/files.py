@@ -13,6 +13,8 @@ from tools.tidy_rules.tree import TEXT_SUFFIXES, Finding, Source, Tree
 FILE_BYTES_MAX = 500_000
 FRAGMENT_KINDS = ("feature", "fix", "change", "ops", "doc")
 FEATURES = "src/tindra/features/"
+FEATURE_KIT = "objects"
+"""The one module there that is no feature: docs/decisions/0008-small-types-are-no-engine.md."""
 
 _HOSTS = ("pypi" + ".org", "files.python" + "hosted", "registry.npm" + "js", "deb.debian" + ".org")
 _LOCAL = re.compile(
