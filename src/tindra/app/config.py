@@ -72,6 +72,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     """For a push service of your own, `push.intra.example` or `10.1.2.0/24`. A device tells us
     where to push to; without this it reaches public addresses only, at port 443 or 8443."""
+    users_visible: Annotated[
+        bool,
+        msgspec.Meta(description="Users may find one another, to share Mailboxes"),
+    ] = True
+    """Else each knows only those with whom something is shared already."""
     log_format: Annotated[
         Literal["text", "json"], msgspec.Meta(description="How log lines look")
     ] = "text"

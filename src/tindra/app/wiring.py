@@ -125,6 +125,7 @@ async def open_installation(settings: Settings) -> AsyncIterator[Installation]:
             clock=clock,
             random=random,
             reactions=registry.reactions,
+            are_users_visible=settings.users_visible,
         )
         yield Installation(
             settings=settings,

@@ -20,7 +20,7 @@ TIMER: Final = "trim-changes"
 DAY_MS: Final = 24 * 3600 * 1000
 _TYPES = (
     "Email", "Mailbox", "Thread", "Identity", "EmailSubmission", "Connection", "PushSubscription",
-    "PushProgress", "SnoozedEmail",
+    "PushProgress", "SnoozedEmail", "Principal", "ShareNotification",
 )  # fmt: skip
 
 

@@ -32,6 +32,9 @@ SHARED_TYPES: Final = ("Email", "Mailbox", "Thread")
 all, so that every device reads anew."""
 SHARE_NOTICE: Final = "share-notice"
 """Timer kind: somebody's rights changed, and they are to be told. Payload: a ShareNotice."""
+SHARE_SEEN: Final = "share-seen"
+"""Timer kind: somebody subscribed to a shared Mailbox, so notifications of it have done their work.
+Payload: a ShareSeen."""
 PART_STATE_BASE: Final = 100_000_000_000_000
 """Added to every state of who sees a part of an account: the state of a part is never taken for
 one of the whole, nor the other way round, when a grant changes. Below 2^53, for JavaScript."""
@@ -77,6 +80,13 @@ class Move(msgspec.Struct, frozen=True):
     mailbox_id: MailboxId
     thread_id: ThreadId
     is_in: bool
+
+
+class ShareSeen(msgspec.Struct, frozen=True):
+    """Who subscribed to what."""
+
+    user_id: UserId
+    mailbox_id: MailboxId
 
 
 class ShareNotice(msgspec.Struct, frozen=True):

@@ -284,3 +284,17 @@ async def test_a_notice_for_somebody_who_left_is_dropped(world: World) -> None:
     await run_timers(world)
     due = await world.services.store.list_due(world.clock.now_ms(), 9)
     assert due == []
+
+
+async def test_who_subscribes_has_seen_what_was_told(world: World) -> None:
+    bea = (await add_people(world))[0]
+    teams = [await world.add_mailbox(name) for name in ("One", "Two")]
+    for team in teams:
+        await share(world, team, bea, READ)
+    assert len(await _notes(world, bea)) == 2
+    bea.account_id = world.account_id
+    for is_subscribed in (False, True):
+        update = {teams[0]: {"isSubscribed": is_subscribed}}
+        assert (await bea.call("Mailbox/set", update=update))["updated"]
+    bea.account_id = bea.user.home_account_id
+    assert [note["objectId"] for note in await _notes(world, bea)] == [teams[1]]

@@ -144,7 +144,7 @@ async def load_safe_html_remote(
 
 VIEW_FEATURE = Feature(
     name="view",
-    capabilities=(Capability(VIEW, is_of_mailbox=True),),
+    capabilities=(Capability(VIEW, is_of_mailbox=True, supports_parts=True),),
     properties=(
         PropertyExtension("Email", "safeHtml", VIEW, load_safe_html),
         PropertyExtension("Email", "safeHtmlRemote", VIEW, load_safe_html_remote),

@@ -7,9 +7,9 @@ from typing import Any
 
 from tindra.core.access import Access, Caller
 from tindra.core.datatype import Capability, Feature
-from tindra.features.sharing.notification import NOTIFICATION_TYPE, run_notice
+from tindra.features.sharing.notification import NOTIFICATION_TYPE, run_notice, run_seen
 from tindra.features.sharing.principal import OWNER, PRINCIPAL_TYPE, PRINCIPALS, list_methods
-from tindra.model.sharing import SHARE_NOTICE
+from tindra.model.sharing import SHARE_NOTICE, SHARE_SEEN
 
 
 def _load_current(caller: Caller, access: Access) -> Mapping[str, Any] | None:
@@ -35,5 +35,5 @@ SHARING_FEATURE = Feature(
     ),
     datatypes=(PRINCIPAL_TYPE, NOTIFICATION_TYPE),
     methods=tuple(list_methods()),
-    timers={SHARE_NOTICE: run_notice},
+    timers={SHARE_NOTICE: run_notice, SHARE_SEEN: run_seen},
 )

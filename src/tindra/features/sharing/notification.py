@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tindra.base import limits
-from tindra.base.ids import AccountId
+from tindra.base.ids import AccountId, UserId
 from tindra.core.datatype import (
     CallContext,
     Datatype,
@@ -29,7 +29,7 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.features.objects import ObjectType, Property
 from tindra.features.sharing.principal import PRINCIPALS, check_home
-from tindra.model.sharing import SHARE_RIGHTS, ShareNotice
+from tindra.model.sharing import SHARE_RIGHTS, ShareNotice, ShareSeen
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
 
 TYPE: Final = "ShareNotification"
@@ -143,6 +143,32 @@ def _encode_rights(rights: Sequence[str]) -> dict[str, bool] | None:
     return dict.fromkeys(SHARE_RIGHTS, False) | dict.fromkeys(rights, True) if rights else None
 
 
+async def _find_home(services: Services, user_id: UserId) -> AccountId | None:
+    """The home account of a user who is still here."""
+    user = await services.directory.load_user(user_id)
+    if user is None or not await services.directory.load_accounts([user.home_account_id]):
+        return None
+    return user.home_account_id
+
+
+async def run_seen(services: Services, account_id: AccountId, _: str, payload: Any) -> None:
+    """Somebody subscribed to a Mailbox of `account_id`: what was told of it has done its work.
+
+    Source: RFC 9670 s3.1
+    """
+    seen = msgspec.convert(payload, ShareSeen)
+    home = await _find_home(services, seen.user_id)
+
+    async def write(tx: Tx) -> None:
+        for row in await tx.store.load_objects(TYPE, None):
+            obj = msgspec.json.decode(row.data)
+            if (obj["objectAccountId"], obj["objectId"]) == (account_id, seen.mailbox_id):
+                await tx.destroy(TYPE, row.id, obj)
+
+    if home is not None:
+        await transact(services, home, "share-seen", write, origin="system")
+
+
 async def run_notice(services: Services, account_id: AccountId, key: str, payload: Any) -> None:
     """Tell somebody that their rights in a Mailbox of `account_id` changed. Idempotent.
 
@@ -150,8 +176,8 @@ async def run_notice(services: Services, account_id: AccountId, key: str, payloa
     """
     notice = msgspec.convert(payload, ShareNotice)
     directory = services.directory
-    user = await directory.load_user(notice.user_id)
-    if user is None or not await directory.load_accounts([user.home_account_id]):
+    home = await _find_home(services, notice.user_id)
+    if home is None:
         return
     sharer = None if notice.changed_by is None else await directory.load_user(notice.changed_by)
     person: dict[str, Any] = {"name": "", "email": None, "principalId": None}
@@ -184,4 +210,4 @@ async def run_notice(services: Services, account_id: AccountId, key: str, payloa
         }
         await tx.create(TYPE, obj, id=f"n{digest}")
 
-    await transact(services, user.home_account_id, "share-notification", write, origin="system")
+    await transact(services, home, "share-notification", write, origin="system")

@@ -16,6 +16,7 @@ from tindra.features.mail.sharing.part import PartReader
 from tindra.features.mail.sharing.rights import check_right
 from tindra.features.mail.sharing.share_with import put_share
 from tindra.model.mail import MailboxRow
+from tindra.model.sharing import SHARE_SEEN, ShareSeen
 
 _replace = msgspec.structs.replace
 
@@ -81,6 +82,10 @@ async def keep_subscription(tx: Tx, before: MailboxRow, after: MailboxRow) -> Ma
         seen.shares[before.id] = share
         await tx.put_share(share)
         await tx.put_mailbox(before, before)
+        if share.is_subscribed:
+            payload = ShareSeen(share.user_id, share.mailbox_id)
+            key = f"{share.mailbox_id}:{share.user_id}"
+            await tx.put_timer(SHARE_SEEN, key, tx.clock.now_ms(), payload)
     return _replace(after, is_subscribed=before.is_subscribed)
 
 
