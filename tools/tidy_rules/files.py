@@ -67,7 +67,7 @@ def _check_features(tree: Tree) -> Iterator[Finding]:
     present: dict[str, str] = {}
     for source in tree.python(FEATURES):
         first = source.path.removeprefix(FEATURES).partition("/")[0].removesuffix(".py")
-        if not first.startswith("_"):
+        if not first.startswith("_") and first != FEATURE_KIT:
             present.setdefault(first, source.path)
     listed = _listed_features(init.tree)
     if listed is None:
