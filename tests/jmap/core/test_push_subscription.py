@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from typing import Any
@@ -10,6 +11,8 @@ import msgspec
 import pytest
 
 from tests.conftest import ROOT
+from tests.jmap.core.test_hostile import SET_ERRORS
+from tests.jmap.json_strategies import ODD_VALUES, list_places
 from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import ModSeq
@@ -460,6 +463,33 @@ def test_the_session_tells_the_key_that_signs():
     [capability] = make_vapid_feature("BA1Hxz").capabilities
     assert capability.uri == "urn:ietf:params:jmap:webpush-vapid"
     assert capability.session == {"applicationServerKey": "BA1Hxz"}
+
+
+async def test_every_value_of_a_call_may_be_of_any_wrong_kind(world: World):
+    """Each value at each place, however deep, replaced by one of each kind in turn."""
+    await open_home(world)
+    id = (await create(world, keys=KEYS))["id"]
+    obj = {"deviceClientId": "d", "url": URL, "keys": KEYS, "types": ["Email"], "expires": None}
+    templates = {
+        "get": {"ids": [id], "properties": ["types"]},
+        "set": {
+            "create": {"k": obj | {"verificationCode": None}},
+            "update": {id: {"types": ["Email"], "verificationCode": None, "expires": None}},
+            "destroy": ["p0"],
+        },
+    }
+    for name, template in templates.items():
+        for number in range(len(list(list_places(template)))):
+            for odd in ODD_VALUES:
+                spoiled = copy.deepcopy(template)
+                holder, key = list(list_places(spoiled))[number]
+                holder[key] = odd
+                answer = await call(world, name, **spoiled)  # what is not foreseen is raised
+                if answer["answered"] == "error":
+                    assert answer["type"] in ("invalidArguments", "requestTooLarge", "forbidden")
+                for refused in ("notCreated", "notUpdated", "notDestroyed"):
+                    for error in (answer.get(refused) or {}).values():
+                        assert error["type"] in SET_ERRORS, error
 
 
 async def test_the_example_of_the_page_runs_as_it_stands(world: World):
