@@ -10,8 +10,10 @@ import pytest
 from tests.arrival_fixture import DAY_MS, Post
 from tests.jmap.mail_fixture import OWN, add_foreign_account, make_raw, only_rights, upload
 from tests.world import World
+from tindra.features import sieve as feature
 from tindra.features.sieve import SCRIPTS_MAX
 from tindra.sync.arrival.rules import MARK, RECEIVED_MAX, make_steps
+from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.grammar import EXTENSIONS
 from tindra.wire.sieve.lexer import SCRIPT_BYTES_MAX
 
@@ -417,3 +419,17 @@ async def test_a_script_that_is_not_active_does_nothing(post: Post) -> None:
     assert await post.list_intents() == []
     await post.turn()
     assert (await get(post, id))["in"] == {"inbox"}
+
+
+async def test_a_script_that_an_older_version_took_is_told_of(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await use(post, "discard;")
+
+    def refuse(raw: bytes) -> None:
+        raise SieveError(1, "the extension 'old' is not known here")
+
+    monkeypatch.setattr(feature, "read_script", refuse)
+    found, left = await receive(post)
+    assert (found["in"], left) == ({"inbox"}, [])
+    assert await last_error(post, id) == "line 1: the extension 'old' is not known here"

@@ -7,12 +7,15 @@ from email import message_from_bytes, policy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.arrival_fixture import DAY_MS, Post
 from tests.jmap.mail_fixture import OWN, make_raw, only_rights
 from tests.world import World
 from tindra.core.ports import StoreReader
 from tindra.features.mail.answering import memory
+from tindra.features.mail.answering.message import AnswerText, Mark, build_answer
 from tindra.features.mail.answering.rules import decide_answer, find_refusal
 from tindra.features.mail.writing.message_head import read_head
 from tindra.sync.ports import Transient
@@ -336,3 +339,37 @@ async def test_a_hostile_header_gives_a_sound_answer(post: Post, fields: dict[st
     assert read(sent)["Bcc"] is None
     assert read(sent)["To"] == "mira@fjord.test"
     assert post.reports == []
+
+
+_FIELDS = st.sampled_from(
+    ["From", "To", "Return-Path", "Message-ID", "References", "In-Reply-To", "Subject", "Sender",
+     "Auto-Submitted", "Precedence", "Content-Type", "X-Auto-Response-Suppress"]
+)  # fmt: skip
+_VALUES = st.binary(max_size=60) | st.text(
+    st.sampled_from('aä@.<>,:;"\\()[]=?_ \r\n\t\0\u2028'), max_size=40
+).map(lambda text: text.encode())
+
+
+@given(st.lists(st.tuples(_FIELDS, _VALUES), max_size=8))
+def test_any_header_is_refused_or_gives_a_sound_answer(fields: list[tuple[str, bytes]]) -> None:
+    own = b"To: alex@example.org\r\nFrom: mira@fjord.test\r\n"
+    raw = b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in fields) + own
+    head = read_head(raw + b"\r\n")
+    found = decide_answer(head, {"i": {"email": OWN}})
+    if isinstance(found, str):
+        return
+    author = {"name": "Alex", "email": OWN}
+    try:
+        said = AnswerText(None, "Away", None)
+        sent = build_answer(head, author, found.recipient, said, Mark(0, "token"))
+    except ValueError:
+        return
+    names = [name.lower() for name in read_head(sent).fields]
+    known = {
+        "from", "to", "subject", "date", "message-id", "in-reply-to", "references",
+        "auto-submitted", "x-auto-response-suppress", "mime-version", "content-type",
+        "content-transfer-encoding",
+    }  # fmt: skip
+    assert set(names) <= known
+    assert find_refusal(read_head(sent)) == "automatic"
+    assert [a.email for a in read_head(sent).list_addresses("to")] == [found.recipient]

@@ -103,7 +103,11 @@ class VacationStep:
         received_ms = arrived.email.received_ms
         if not is_away(vacation, received_ms) or received_ms < vacation["enabledMs"] // 1000 * 1000:
             return None
-        answer = await make_answer(self._services, arrived, Away(make_answer_text(vacation)))
+        away = Away(make_answer_text(vacation))
+        try:
+            answer = await make_answer(self._services, arrived, away)
+        except ValueError:  # an address that can be read, but in no way be written
+            return None
         if answer is None:
             return None
 

@@ -42,6 +42,7 @@ from tindra.sync.arrival.away import (
 from tindra.sync.arrival.runner import Arrived, Happenings, Step
 from tindra.sync.plan import make_flag, make_keywords
 from tindra.wire.sieve.actions import FileInto, Outcome, Surroundings, Vacation
+from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.evaluate import run_script
 from tindra.wire.sieve.grammar import Script
 from tindra.wire.sieve.letter import Letter
@@ -91,9 +92,12 @@ class SieveStep:
         id, stored = active
         if arrived.email.received_ms < stored["activeMs"] // 1000 * 1000:
             return None
-        script = await load_script(self._services, arrived.account_id, stored)
+        try:
+            script = await load_script(self._services, arrived.account_id, stored)
+        except SieveError as error:  # an older version took it
+            return Happenings(partial(_tell, id, str(error)))
         if script is None:
-            return None
+            return Happenings(partial(_tell, id, "the octets of the script are lost"))
         outcome = await self._run(arrived, script)
         decided = await self._prepare(arrived, id, outcome)
         is_thrown_away = not outcome.is_kept and not outcome.files
@@ -203,6 +207,12 @@ async def _apply(decided: Decided, arrived: Arrived, tx: Tx, email: EmailRow) ->
     return msgspec.structs.replace(
         email, mailbox_ids=places, keywords=_choose_keywords(email, outcome)
     )
+
+
+async def _tell(script_id: str, error: str, tx: Tx, email: EmailRow) -> EmailRow:
+    """Leave the Email as it came, and say why."""
+    await apply_last_error(tx, script_id, error)
+    return email
 
 
 async def _apply_redirect(tx: Tx, email: EmailRow, redirect: Redirect) -> bool:
