@@ -120,8 +120,10 @@ PUSH_SUBSCRIPTION_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How far ahead `expires` may lie, and where it is set if a device says nothing: RFC 8620 s7.2 asks
 for 7 days at least. A device renews it whenever it is in use."""
 PUSH_INTERVAL_MS: Final = 1_000
-"""At most one push to a PushSubscription in so long, with what came meanwhile merged: radios of
-phones sleep between."""
+"""At most one push to a PushSubscription in so long, with what came meanwhile merged."""
+PUSH_INTERVAL_BUSY_MS: Final = 15_000
+"""The interval doubles up to this while changes do not stop (a first sync, somebody at work on
+another device): the radio of a phone must sleep between."""
 
 # --- sign-in --------------------------------------------------------------------------------------
 TOKENS_PER_USER_MAX: Final = 200

@@ -94,6 +94,8 @@ class Delivery:
         """Accounts of which the user sees some Mailboxes only."""
         self.next_ms = 0
         """Monotonic; nothing is sent before."""
+        self.interval_ms = 0
+        """From the last push to the next; 0 before the first."""
         self.bytes_max = MESSAGE_BYTES_MAX
         self.task: asyncio.Task[None] | None = None
         """Sends, or rests until it may."""
@@ -156,6 +158,14 @@ class Delivery:
         for account_id in taken:
             del self.waiting[account_id]
         return taken
+
+    def schedule(self, now_ms: int) -> None:
+        """A push was made at this (monotonic) moment: when the next may be. While each is made as
+        soon as it may, there is ever more time between them."""
+        is_busy = now_ms - self.next_ms < self.interval_ms
+        wanted_ms = min(2 * self.interval_ms, limits.PUSH_INTERVAL_BUSY_MS) if is_busy else 0
+        self.interval_ms = max(self.progress.pace_ms, wanted_ms)
+        self.next_ms = now_ms + self.interval_ms
 
     def note_told(self, taken: Mapping[AccountId, States]) -> None:
         """A push went out."""

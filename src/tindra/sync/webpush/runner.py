@@ -350,7 +350,7 @@ class PushRunner:
         result = await self._sender.send(message)
         clock = self._services.clock
         delivery.progress = plan_progress(delivery.progress, result, clock.now_ms())
-        delivery.next_ms = clock.monotonic_ms() + delivery.progress.pace_ms
+        delivery.schedule(clock.monotonic_ms())
         return result
 
     # -- what is kept ----------------------------------------------------------------------------
