@@ -140,8 +140,9 @@ class Program:
 
 
 async def load_mail(h: Harness) -> dict[str, Any]:
-    """Everything but the status of the mirror itself."""
-    return {name: of for name, of in (await h.world.load_all()).items() if name != "Connection"}
+    """Everything but the status of the mirror itself, and what it is told now and then."""
+    told = ("Connection", "Quota")
+    return {name: of for name, of in (await h.world.load_all()).items() if name not in told}
 
 
 async def _converge(harness: Open, seed: int) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.virtual_clock import SeededRandom
 from tindra.base.ids import BlobId, EmailId, MailboxId, ThreadId
 from tindra.model.mail import EmailRow, MailboxRow, RemoteRow, encode_email_id
-from tindra.sync.patience import PARKED_MS, Patience
+from tindra.sync.patience import PARKED_MS, BackfillGate, Patience
 from tindra.sync.plan import (
     BRAKE_HANDFUL,
     BRAKE_MESSAGES_MIN,
@@ -264,3 +264,21 @@ def test_what_was_left_out_is_tried_first_of_all_and_then_once_a_day() -> None:
     patience = Patience(SeededRandom())
     due = list(range(0, 3 * PARKED_MS, PARKED_MS // 4))
     assert [ms for ms in due if patience.is_parked_due(ms)] == [0, PARKED_MS, 2 * PARKED_MS]
+
+
+def test_so_many_backfill_at_a_time_and_in_their_order() -> None:
+    gate = BackfillGate(2)
+    called: list[str] = []
+    ask = lambda name: gate.try_enter(name, lambda: called.append(name))  # noqa: E731 short
+    assert [ask("a"), ask("b"), ask("c"), ask("d")] == [True, True, False, False]
+    gate.leave()
+    assert called == ["c"]
+    assert not ask("a"), "whoever left would be in again before those who waited"
+    assert ask("c")
+    gate.forget("d")
+    gate.leave()
+    assert called == ["c", "a"]
+    assert ask("a")
+    gate.leave()
+    gate.leave()
+    assert ask("e")

@@ -16,11 +16,16 @@ from tindra.core.services import Services
 from tindra.features.connect import load_connections
 from tindra.sync.engine import AccountMirror, check_cancelled
 from tindra.sync.intake import Report
+from tindra.sync.patience import BackfillGate
 from tindra.sync.ports import MailProvider, MailSession, ServerSettings
 from tindra.sync.turns import Pace
 
 CONNECTING_MAX: Final = 32
 """Logins at a time: thousands of TLS handshakes at a start would stop everything else."""
+
+BACKFILLING_MAX: Final = 8
+"""Accounts that read old mail at a time: each holds some forty megabytes of messages meanwhile, and
+more where messages are large. New mail and what devices do never wait for it."""
 
 REVIVAL_MS: Final = 60_000
 """A mirror that died of a bug of ours gets another life."""
@@ -64,6 +69,7 @@ class Mirrors:
         self._group = group
         self._report = report
         self._pace = pace
+        self._gate = BackfillGate(BACKFILLING_MAX)
         self._running: dict[tuple[AccountId, str], _Running] = {}
 
     async def match(self, account_id: AccountId) -> None:
@@ -108,7 +114,7 @@ class Mirrors:
             await asyncio.wait([before])
         while True:
             mirror = AccountMirror(
-                self._services, self._provider, account_id, id, self._report, self._pace
+                self._services, self._provider, account_id, id, self._report, self._pace, self._gate
             )
             try:
                 await mirror.run()

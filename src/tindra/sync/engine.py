@@ -26,7 +26,7 @@ from tindra.features.connect import (
 from tindra.model.stored import CommitInfo
 from tindra.sync.intake import Report
 from tindra.sync.intents import TOPICS
-from tindra.sync.patience import BrakeClock, Patience
+from tindra.sync.patience import BackfillGate, BrakeClock, Patience
 from tindra.sync.ports import (
     AuthRevoked,
     MailProvider,
@@ -71,6 +71,7 @@ class AccountMirror:
 
     Args:
         report: tells the operator of something unexpected; gives an id to quote.
+        gate: shared by the mirrors of a process.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class AccountMirror:
         connection_id: str,
         report: Report,
         pace: Pace | None = None,
+        gate: BackfillGate | None = None,
     ) -> None:
         self._services = services
         self._provider = provider
@@ -88,7 +90,7 @@ class AccountMirror:
         self._connection_id = connection_id
         self._report = report
         self._pace = pace or Pace()
-        self._patience = Patience(services.random)
+        self._patience = Patience(services.random, gate)
         self._life: Life | None = None
         self._status: dict[str, Any] = {}
         self._revision = -1
@@ -239,6 +241,7 @@ class AccountMirror:
                 await life.run()
         finally:
             self._life = None
+            life.end()
             await session.close()
 
     async def _watch(self, settings: ServerSettings, secret: str, inbox: str, life: Life) -> None:

@@ -8,7 +8,7 @@ nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tindra.base.ids import ModSeq, RandomSource
@@ -26,6 +26,41 @@ PARKED_MS: Final = 24 * 3_600_000
 GAP_MS_MAX: Final = 3_600_000
 """So much of the time between two processes counts: a restart costs nothing of the day, and a wrong
 clock gives nothing to it."""
+
+
+class BackfillGate:
+    """Lets so many accounts of a process backfill at a time: each holds messages in memory.
+
+    Nobody waits inside: who is not let in goes on with other work and is called when it is his
+    turn. First come, first served.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: dict[object, Callable[[], None]] = {}
+
+    def try_enter(self, who: object, wake: Callable[[], None]) -> bool:
+        """Whether `who` is in, and then must `leave`; else it is called once it may try again."""
+        self._waiting.setdefault(who, wake)
+        if self._free <= list(self._waiting).index(who):
+            return False
+        del self._waiting[who]
+        self._free -= 1
+        return True
+
+    def leave(self) -> None:
+        """Let the next ones in."""
+        self._free += 1
+        self._call()
+
+    def forget(self, who: object) -> None:
+        """It does not want to enter any more."""
+        if self._waiting.pop(who, None) is not None:
+            self._call()
+
+    def _call(self) -> None:
+        for wake in list(self._waiting.values())[: self._free]:
+            wake()
 
 
 class BrakeClock:
@@ -51,7 +86,8 @@ class BrakeClock:
 class Patience:
     """The waiting room."""
 
-    def __init__(self, random: RandomSource) -> None:
+    def __init__(self, random: RandomSource, gate: BackfillGate | None = None) -> None:
+        self.gate = gate or BackfillGate(1)
         self._random = random
         self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}

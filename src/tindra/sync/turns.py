@@ -206,7 +206,8 @@ class Life:
         await self._quota.look()
         if await self._backfill():
             return True
-        return await self._settle_ghosts()
+        # Where others backfill first, mail may be found in what was not read yet.
+        return not self._list_backfilling() and await self._settle_ghosts()
 
     def _find_next_round_ms(self, now_ms: int) -> int:
         """When to ask all mailboxes again, all having been asked. Where that takes long, at most
@@ -464,14 +465,24 @@ class Life:
 
     async def _backfill(self) -> bool:
         """A piece of the mailbox that matters most: each shows its newest mail first."""
-        waiting = self._list_backfilling()
+        waiting, gate = self._list_backfilling(), self._patience.gate
         if not waiting:
+            gate.forget(self)
             return False
-        id = min(waiting, key=lambda id: (id in self._begun, self._rank(id)))
-        self._begun.add(id)
-        await self._visit(id, "backfill", self._backfill_one)
+        if not gate.try_enter(self, self.wake.set):
+            return False
+        try:
+            id = min(waiting, key=lambda id: (id in self._begun, self._rank(id)))
+            self._begun.add(id)
+            await self._visit(id, "backfill", self._backfill_one)
+        finally:
+            gate.leave()
         await self._tell_progress()
         return True
+
+    def end(self) -> None:
+        """The session is over."""
+        self._patience.gate.forget(self)
 
     async def _backfill_one(self, id: str) -> None:
         if not await self._puller.backfill(id):

@@ -14,6 +14,7 @@ from tindra.wire.imap.lexer import (
     Limits,
     Line,
     LineReader,
+    SkippedLiteral,
     Token,
     parse_text_tokens,
     parse_tokens,
@@ -224,3 +225,27 @@ def test_octets_that_drip_in_are_not_scanned_again() -> None:
 def test_what_is_no_number_is_an_error(token: Token) -> None:
     with pytest.raises(RemoteProtocolError):
         read_number(token)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 5000, 100_000])
+def test_a_literal_above_what_is_kept_is_read_past(chunk: int) -> None:
+    reader = LineReader("client", Limits(literal_kept_bytes=10))
+    wire = b"* 1 FETCH (UID 7 BODY[] {50000}\r\n" + b"x" * 50_000 + b" FLAGS ())\r\n* 2 EXISTS\r\n"
+    held = 0
+    lines = []
+    for at in range(0, len(wire), chunk):
+        reader.feed(wire[at : at + chunk])
+        while (line := reader.next_line()) is not None:
+            lines.append(line)
+        held = max(held, reader.buffered_bytes)
+    assert held < 10_000
+    assert [line.text for line in lines] == ["* 1 FETCH (UID 7 BODY[] ", "* 2 EXISTS"]
+    assert isinstance(lines[0].parts[1], SkippedLiteral)
+    assert lines[0].parts[2] == " FLAGS ())"
+
+
+def test_a_literal_without_end_is_not_read_past() -> None:
+    reader = LineReader("client")
+    reader.feed(b"* 1 FETCH (BODY[] {99999999999999999999}\r\n")
+    with pytest.raises(RemoteProtocolError):
+        reader.next_line()

@@ -3,8 +3,9 @@
 Two batches are on the wire at a time, so the line never waits for us; the batch size follows the
 size of the messages seen. Messages wait in a queue; when its octets pass the bound, reading pauses
 until the consumer has taken half, and TCP holds the server back. Each message is asked for with a
-partial fetch that ends one octet above the largest that we carry, so a giant costs bounded memory
-and comes as a stub (`raw` None), with no question for sizes beforehand.
+partial fetch that ends one octet above the largest that we carry; a giant, which a server may send
+whole all the same, is read past (`SkippedLiteral`) and comes as a stub (`raw` None), with no
+question for sizes beforehand.
 
 Sources: RFC 9051 s6.4.5 (BODY.PEEK and partial).
 """
@@ -21,6 +22,7 @@ from tindra.outside.imap.client import ImapConnection
 from tindra.outside.imap.verdicts import judge_status
 from tindra.sync.ports import RemoteMessage
 from tindra.wire.imap import verbs
+from tindra.wire.imap.lexer import SkippedLiteral
 from tindra.wire.imap.machine import Event
 from tindra.wire.imap.response import Fetch, Status
 from tindra.wire.imap.seqset import RANGES_PER_COMMAND_MAX, UidRange, compact_uids
@@ -66,7 +68,7 @@ class FetchWindow:
             return
         self._wanted.discard(event.uid)
         octets = len(event.body)
-        is_giant = octets > MESSAGE_BYTES_MAX
+        is_giant = octets > MESSAGE_BYTES_MAX or isinstance(event.body, SkippedLiteral)
         self._queue.append(to_message(event, None if is_giant else event.body))
         self._seen_count += 1
         self._seen_bytes += octets

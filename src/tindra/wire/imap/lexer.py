@@ -33,6 +33,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from tindra.base.limits import MESSAGE_BYTES_MAX
 from tindra.wire.imap.errors import LocalProtocolError, RemoteProtocolError
 
 Token: TypeAlias = "str | bytes | list[Token] | None"
@@ -42,6 +43,9 @@ LINE_BYTES_MAX: Final = 32 * 1024 * 1024
 """Text octets of one logical line; a SEARCH answer for 2 million messages takes about 18 MB."""
 LITERAL_BYTES_MAX: Final = 128 * 1024 * 1024
 """Octets of all literals of one logical line; the largest public providers stop at 50 to 150 MB."""
+LITERAL_SKIPPED_BYTES_MAX: Final = 4 * 1024**3
+"""Octets of one literal that are read past on the client end, because they are more than is kept:
+a server that sends whole what was asked for in part must not end every session."""
 LITERAL_COUNT_MAX: Final = 10_000
 """Literals in one logical line; a header-rich FETCH answer has a few dozen at most."""
 NESTING_MAX: Final = 128
@@ -73,12 +77,18 @@ class Limits(msgspec.Struct, frozen=True):
 
     line_bytes: int = LINE_BYTES_MAX
     literal_bytes: int = LITERAL_BYTES_MAX
+    literal_kept_bytes: int = MESSAGE_BYTES_MAX
+    """Of one literal, on the client end: a larger one becomes a `SkippedLiteral`."""
     literal_count: int = LITERAL_COUNT_MAX
     nesting: int = NESTING_MAX
     tokens: int = TOKENS_MAX
 
 
 DEFAULT_LIMITS: Final = Limits()
+
+
+class SkippedLiteral(bytes):
+    """Stands, empty, for a literal that was too large to be kept."""
 
 
 class Line(msgspec.Struct):
@@ -115,6 +125,7 @@ class LineReader:
         "_buffer",
         "_chunks",
         "_end",
+        "_is_skipping",
         "_limits",
         "_literal_bytes",
         "_missing",
@@ -137,6 +148,7 @@ class LineReader:
         self._pending: PendingLiteral | None = None
         self._chunks: list[bytes] = []  # of the pending literal, when it does not fit one read
         self._missing = 0
+        self._is_skipping = False  # the pending literal is not kept
         self._broken: str | None = None
 
     @property
@@ -161,7 +173,8 @@ class LineReader:
         is_direct = self._missing and len(self._buffer) == self._start and not self._is_waiting()
         if is_direct and len(data) >= _CHUNK_BYTES_MIN:
             taken = data[: self._missing]
-            self._chunks.append(taken)
+            if not self._is_skipping:
+                self._chunks.append(taken)
             self._missing -= len(taken)
             data = data[len(taken) :]
         if data:
@@ -221,7 +234,11 @@ class LineReader:
         if self._end == "client" and not self._parts and _STATUS_LINE.match(raw):
             return False
         octets = int(tail[1])
-        self._literal_bytes += octets
+        self._is_skipping = self._end == "client" and octets > self._limits.literal_kept_bytes
+        if not self._is_skipping:
+            self._literal_bytes += octets
+        elif octets > LITERAL_SKIPPED_BYTES_MAX:
+            self._break(f"a literal of {octets} octets passes the limit")
         if self._literal_bytes > self._limits.literal_bytes:
             self._break(f"literals of {self._literal_bytes} octets pass the limit")
         if len(self._parts) >= 2 * self._limits.literal_count:
@@ -244,10 +261,13 @@ class LineReader:
         self._missing -= len(piece)
         self._start = self._scanned = stop
         if self._missing:
-            self._chunks.append(piece)
+            if not self._is_skipping:
+                self._chunks.append(piece)
             self._compact()
             return False
-        if self._chunks:
+        if self._is_skipping:
+            piece = SkippedLiteral()
+        elif self._chunks:
             self._chunks.append(piece)
             piece = b"".join(self._chunks)
             self._chunks = []
