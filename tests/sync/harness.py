@@ -33,9 +33,9 @@ from tindra.sync.apply import list_ghosts, read_mirror
 from tindra.sync.cursor import load_cursors
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.mirror import MirrorReader
+from tindra.sync.patience import Pace
 from tindra.sync.plan import make_keywords
 from tindra.sync.ports import MailProvider
-from tindra.sync.turns import Pace
 
 FAST = Pace(poll_ms=150, ghost_ms=200, tell_ms=0, rest_ms_max=150)
 """Everything that takes minutes in life, in tenths of a second."""

@@ -269,7 +269,10 @@ def test_what_was_left_out_is_tried_first_of_all_and_then_once_a_day() -> None:
 def test_so_many_backfill_at_a_time_and_in_their_order() -> None:
     gate = BackfillGate(2)
     called: list[str] = []
-    ask = lambda name: gate.try_enter(name, lambda: called.append(name))  # noqa: E731 short
+
+    def ask(name: str) -> bool:
+        return gate.try_enter(name, lambda: called.append(name))
+
     assert [ask("a"), ask("b"), ask("c"), ask("d")] == [True, True, False, False]
     gate.leave()
     assert called == ["c"]

@@ -16,9 +16,8 @@ from tindra.core.services import Services
 from tindra.features.connect import load_connections
 from tindra.sync.engine import AccountMirror, check_cancelled
 from tindra.sync.intake import Report
-from tindra.sync.patience import BackfillGate
+from tindra.sync.patience import BackfillGate, Pace, Patience
 from tindra.sync.ports import MailProvider, MailSession, ServerSettings
-from tindra.sync.turns import Pace
 
 CONNECTING_MAX: Final = 32
 """Logins at a time: thousands of TLS handshakes at a start would stop everything else."""
@@ -113,8 +112,9 @@ class Mirrors:
         if before is not None:
             await asyncio.wait([before])
         while True:
+            patience = Patience(self._services.random, self._pace, self._gate)
             mirror = AccountMirror(
-                self._services, self._provider, account_id, id, self._report, self._pace, self._gate
+                self._services, self._provider, account_id, id, self._report, patience
             )
             try:
                 await mirror.run()

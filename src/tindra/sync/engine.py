@@ -26,7 +26,7 @@ from tindra.features.connect import (
 from tindra.model.stored import CommitInfo
 from tindra.sync.intake import Report
 from tindra.sync.intents import TOPICS
-from tindra.sync.patience import BackfillGate, BrakeClock, Patience
+from tindra.sync.patience import BrakeClock, Patience
 from tindra.sync.ports import (
     AuthRevoked,
     MailProvider,
@@ -37,7 +37,7 @@ from tindra.sync.ports import (
     Transient,
 )
 from tindra.sync.route import make_settings
-from tindra.sync.turns import Life, Pace
+from tindra.sync.turns import Life
 from tindra.wire.jmap.date import encode_utc_date
 
 REFUSED_MS_MIN: Final = 60_000
@@ -71,7 +71,7 @@ class AccountMirror:
 
     Args:
         report: tells the operator of something unexpected; gives an id to quote.
-        gate: shared by the mirrors of a process.
+        patience: how patient it is, and what waits.
     """
 
     def __init__(
@@ -81,16 +81,15 @@ class AccountMirror:
         account_id: AccountId,
         connection_id: str,
         report: Report,
-        pace: Pace | None = None,
-        gate: BackfillGate | None = None,
+        patience: Patience,
     ) -> None:
         self._services = services
         self._provider = provider
         self._account_id = account_id
         self._connection_id = connection_id
         self._report = report
-        self._pace = pace or Pace()
-        self._patience = Patience(services.random, gate)
+        self._patience = patience
+        self._pace = patience.pace
         self._life: Life | None = None
         self._status: dict[str, Any] = {}
         self._revision = -1
@@ -225,7 +224,6 @@ class AccountMirror:
             self._account_id,
             session,
             self._tell,
-            self._pace,
             self._report,
             self._patience,
         )

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from tindra.base.ids import ModSeq, RandomSource
 from tindra.base.retry import decide_wait_ms
 from tindra.model.stored import OutboxRow
+from tindra.sync.filing import FilingPace
 
 REFUSED_HEAD_START: Final = 3
 """A refusal waits as long as this many failures more would: it rarely changes within seconds."""
@@ -26,6 +29,31 @@ PARKED_MS: Final = 24 * 3_600_000
 GAP_MS_MAX: Final = 3_600_000
 """So much of the time between two processes counts: a restart costs nothing of the day, and a wrong
 clock gives nothing to it."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How patient a mirror is; other values are for tests."""
+
+    poll_ms: int = 60_000
+    """How often all mailboxes are asked whether anything changed."""
+    idle_ms: int = 24 * 60_000
+    """Servers may hang up after 30 minutes of silence (RFC 2177 s3)."""
+    ghost_ms: int = 15_000
+    """How long mail that vanished may take to turn up elsewhere before it is destroyed."""
+    brake_ms: int = 24 * 3600 * 1000
+    """The same where most mail of the account vanished: a person must be able to see and cure it,
+    and an empty or lying provider takes nothing away (sync/vanish)."""
+    tell_ms: int = 500
+    """Progress is written at most this often: each writing wakes every device."""
+    proven_ms: int = 300_000
+    """A session that lived this long was healthy: failures are counted anew."""
+    filing: FilingPace = FilingPace()
+    """How long to wait for copies of sent mail that the provider files itself."""
+    quota_ms: int = 15 * 60_000
+    """How often the provider is asked what room is left: a mailbox is full for days, and every
+    new answer wakes every device."""
+    rest_ms_max: int | None = None
+    """No pause after a failure is longer; None: as the retry policy says."""
 
 
 class BackfillGate:
@@ -86,8 +114,12 @@ class BrakeClock:
 class Patience:
     """The waiting room."""
 
-    def __init__(self, random: RandomSource, gate: BackfillGate | None = None) -> None:
+    def __init__(
+        self, random: RandomSource, pace: Pace | None = None, gate: BackfillGate | None = None
+    ) -> None:
+        self.pace = pace or Pace()
         self.gate = gate or BackfillGate(1)
+        """Shared by the mirrors of a process."""
         self._random = random
         self._until: dict[str, tuple[ModSeq, int]] = {}
         self._breaks: dict[str, int] = {}

@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from tindra.base import limits
 from tindra.base.ids import AccountId
 from tindra.core.ports import StoreReader
@@ -22,7 +20,6 @@ from tindra.core.tx import Tx, transact
 from tindra.model.stored import OutboxRow
 from tindra.sync.apply import apply_revert, read_mirror
 from tindra.sync.cursor import RemoteCursor, count_progress
-from tindra.sync.filing import FilingPace
 from tindra.sync.intake import Intake, Report
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, NEVER_MS
 from tindra.sync.mirror import MirrorReader
@@ -52,31 +49,6 @@ _HERE = ("", "here")
 _ORDER = ("inbox", "drafts", "sent", "archive", "all")
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """How patient a mirror is; other values are for tests."""
-
-    poll_ms: int = 60_000
-    """How often all mailboxes are asked whether anything changed."""
-    idle_ms: int = 24 * 60_000
-    """Servers may hang up after 30 minutes of silence (RFC 2177 s3)."""
-    ghost_ms: int = 15_000
-    """How long mail that vanished may take to turn up elsewhere before it is destroyed."""
-    brake_ms: int = 24 * 3600 * 1000
-    """The same where most mail of the account vanished: a person must be able to see and cure it,
-    and an empty or lying provider takes nothing away (sync/vanish)."""
-    tell_ms: int = 500
-    """Progress is written at most this often: each writing wakes every device."""
-    proven_ms: int = 300_000
-    """A session that lived this long was healthy: failures are counted anew."""
-    filing: FilingPace = FilingPace()
-    """How long to wait for copies of sent mail that the provider files itself."""
-    quota_ms: int = 15 * 60_000
-    """How often the provider is asked what room is left: a mailbox is full for days, and every
-    new answer wakes every device."""
-    rest_ms_max: int | None = None
-    """No pause after a failure is longer; None: as the retry policy says."""
-
-
 class Tell(Protocol):
     """Writes the status that people see."""
 
@@ -92,7 +64,6 @@ class Life:
         account_id: AccountId,
         session: MailSession,
         tell: Tell,
-        pace: Pace,
         report: Report,
         patience: Patience,
     ) -> None:
@@ -102,7 +73,7 @@ class Life:
         self._account_id = account_id
         self._session = session
         self._tell = tell
-        self._pace = pace
+        pace = self._pace = patience.pace
         self._cursors: dict[str, RemoteCursor] = {}
         self._dirty: dict[str, None] = {}
         self._unasked: list[str] = []
