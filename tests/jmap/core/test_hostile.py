@@ -25,17 +25,20 @@ _FUZZ = settings(
     deadline=timedelta(seconds=15),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-TYPES = ("Mailbox", "Thread", "Email", "SearchSnippet", "Identity", "EmailSubmission", "Connection")
+TYPES = (
+    "Mailbox", "Thread", "Email", "SearchSnippet", "Identity", "EmailSubmission", "Connection",
+    "Quota", "Blob", "MDN",
+)  # fmt: skip
 METHOD_ERRORS = frozenset(
     "invalidArguments requestTooLarge accountNotFound cannotCalculateChanges stateMismatch"
     " unsupportedFilter unsupportedSort anchorNotFound invalidResultReference fromAccountNotFound"
-    " forbidden tooManyChanges".split()
+    " forbidden tooManyChanges unknownDataType".split()
 )
 SET_ERRORS = frozenset(
     "invalidProperties invalidPatch notFound willDestroy forbidden overQuota tooLarge singleton"
     " alreadyExists mailboxHasChild mailboxHasEmail blobNotFound tooManyKeywords tooManyMailboxes"
     " invalidEmail forbiddenFrom forbiddenMailFrom forbiddenToSend noRecipients invalidRecipients"
-    " tooManyRecipients cannotUnsend rateLimit".split()
+    " tooManyRecipients cannotUnsend rateLimit mdnAlreadySent".split()
 )
 
 
@@ -210,7 +213,54 @@ def _snippet(things: Things) -> dict[str, Any]:
     return {"more": {"get": {"filter": {"text": "subject hi*"}, "emailIds": things.emails}}}
 
 
+def _quota(things: Things) -> dict[str, Any]:
+    return {
+        "get": {"ids": None, "properties": ["used", "types"]},
+        "filter": {"name": "a", "scope": "account", "resourceType": "octets", "type": "Email"},
+        "sort": [{"property": "name"}, {"property": "used", "isAscending": False}],
+    }
+
+
+def _blob(things: Things) -> dict[str, Any]:
+    part = f"{things.blobs[0]}_0_5_base64"
+    source = {"blobId": things.blobs[0], "offset": 1, "length": 5}
+    made = {"data": [{"data:asText": "a"}, {"data:asBase64": "YQ=="}, source], "type": "text/plain"}
+    return {
+        "more": {
+            "upload": {"create": {"k": made, "l": {"data": [{"blobId": "#k"}]}}},
+            "get": {
+                "ids": [things.blobs[0], part], "properties": ["data", "size", "digest:sha"],
+                "offset": 1, "length": 9,
+            },
+            "lookup": {"typeNames": ["Email", "Mailbox"], "ids": [things.blobs[0], part]},
+            "copy": {"fromAccountId": things.other, "blobIds": things.blobs},
+        },
+    }  # fmt: skip
+
+
+def _mdn(things: Things) -> dict[str, Any]:
+    said = {"actionMode": "manual-action", "sendingMode": "mdn-sent-manually", "type": "displayed"}
+    mdn = {
+        "forEmailId": things.emails[0], "disposition": said, "subject": "S", "textBody": "T",
+        "includeOriginalMessage": True, "reportingUA": "x; y", "extensionFields": {"X-A": "b"},
+        "finalRecipient": "rfc822; alex@example.org",
+    }  # fmt: skip
+    return {
+        "more": {
+            "send": {
+                "identityId": things.identity,
+                "send": {"k": mdn},
+                "onSuccessUpdateEmail": {"#k": {"keywords/$mdnsent": True}},
+            },
+            "parse": {"blobIds": things.blobs},
+        },
+    }
+
+
 _OBJECTS = {
+    "Blob": _blob,
+    "MDN": _mdn,
+    "Quota": _quota,
     "Mailbox": _mailbox,
     "Email": _email,
     "Identity": _identity,
@@ -228,7 +278,7 @@ async def _check_answer(world: World, calls: list[Any]) -> None:
         if name == "error":
             assert result["type"] in METHOD_ERRORS, result
             assert len(result.get("description", "")) < 1000
-        for refused in ("notCreated", "notUpdated", "notDestroyed"):
+        for refused in ("notCreated", "notUpdated", "notDestroyed", "notSent", "notCopied"):
             for error in (result.get(refused) or {}).values():
                 assert error["type"] in SET_ERRORS, error
     for account_id in world.caller.accounts:
