@@ -39,7 +39,8 @@ CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
 SUBMISSION = "urn:ietf:params:jmap:submission"
 TYPES = (
-    "Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection", "SieveScript", "Quota",
+    "Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection", "SieveScript",
+    "Quota",
 )  # fmt: skip
 _PROPERTIES: dict[str, list[str]] = {
     "Email": ["id", "blobId", "threadId", "mailboxIds", "keywords", "receivedAt", "size", "subject"]
