@@ -14,6 +14,7 @@ from tests.world import World
 from tindra.core.errors import Unavailable
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailRow
+from tindra.sync.arrival.away import VacationStep
 from tindra.sync.arrival.runner import RECENT_MS, TRIES_MAX, Arrived, GivenUp, Happenings
 
 
@@ -24,6 +25,8 @@ class Counting:
         self.decided: list[str] = []
         self.applied: list[str] = []
         self.error: Exception | None = None
+        self.late_error: Exception | None = None
+        """Raised inside of the transaction."""
         self.bad_ids: set[str] = set()
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
@@ -36,6 +39,8 @@ class Counting:
 
         async def apply(tx: Tx, email: EmailRow) -> EmailRow:
             assert tx.origin == "system"
+            if self.late_error is not None:
+                raise self.late_error
             self.applied.append(email.id)
             return email
 
@@ -182,3 +187,17 @@ async def test_an_intent_written_again_meanwhile_is_decided_anew(
     assert (step.decided, step.applied) == ([id], [])
     await post.turn()
     assert (step.decided, step.applied) == ([id, id], [id])
+
+
+async def test_what_breaks_in_the_middle_leaves_no_half_effect(post: Post, step: Counting) -> None:
+    post.steps = [VacationStep(post.world.services), step]
+    post.restart()
+    step.late_error = ValueError("after the answer was written")
+    id = await post.arrive()
+    assert await post.turn() == []
+    assert (await post.world.call("EmailSubmission/get", ids=None))["list"] == []
+    step.late_error = None
+    post.restart()
+    assert len(await post.turn(DAY_MS)) == 1
+    assert step.applied == [id]
+    assert len((await post.world.call("EmailSubmission/get", ids=None))["list"]) == 1
