@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.compat.test_smtp import make_certificate
 from tindra.server.session_object import WEBSOCKET
@@ -229,7 +230,7 @@ def test_a_websocket_client_asks_and_hears(host: Host) -> None:
     account = session["primaryAccounts"][USING[1]]
     headers = {"Authorization": f"Bearer {host.token}"}
     with connect(
-        capability["url"], subprotocols=["jmap"], additional_headers=headers,
+        capability["url"], subprotocols=[Subprotocol("jmap")], additional_headers=headers,
         ssl=host.trust(), proxy=None,
     ) as socket:  # fmt: skip
         socket.send('{"@type":"WebSocketPushEnable","dataTypes":["Mailbox"]}')

@@ -255,12 +255,84 @@ def test_broken_frames_close_the_socket_with_a_reason(
     run_on_sockets(test)
 
 
+def watch_loop() -> list[dict[str, Any]]:
+    """What a protocol let through to the event loop, which no client may bring about."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    return found
+
+
+def test_nothing_after_a_close_is_looked_at() -> None:
+    async def test() -> None:
+        faults = watch_loop()
+        async with running() as server:
+            too_large = b"x" * (limits.REQUEST_BYTES_MAX + 1)
+            for more in (mask(9, b"x"), frame_of(echo()), mask(8, b""), b"garbage", too_large):
+                async with raw_socket(server) as wire:
+                    wire.writer.write(mask(8, struct.pack("!H", 1000)) + more)
+                    assert await read_frame(wire) == (8, struct.pack("!H", 1000))
+                    assert await wire.is_closed()
+            async with raw_socket(server) as wire:
+                wire.writer.write(mask(8, struct.pack("!H", 1000)) + mask(1, too_large))
+                assert await wire.is_closed()
+        assert not server.world.reports
+        assert not faults
+
+    run_on_sockets(test)
+
+
+def test_a_line_that_stays_after_the_close_is_swept_away_and_breaks_no_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket_connection, "PING_AFTER_S", 0.1)
+    monkeypatch.setattr(socket_connection, "SILENT_S_MAX", 0.5)
+    monkeypatch.setattr(run_module, "SWEEP_S", 0.05)
+    swept: list[str] = []
+
+    class LingeringLine:
+        """A transport whose client takes nothing: closing it changes nothing yet."""
+
+        def __init__(self, transport: Any) -> None:
+            self._transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+        def close(self) -> None:
+            pass
+
+        def abort(self) -> None:
+            swept.append("aborted")
+            self._transport.abort()
+
+    class LingeringSocket(socket_connection.BoundedSocket):
+        def connection_made(self, transport: Any) -> None:
+            line: Any = LingeringLine(transport)
+            super().connection_made(line)
+
+    monkeypatch.setattr(run_module, "BoundedSocket", LingeringSocket)
+
+    async def test() -> None:
+        async with running() as server, raw_socket(server) as wire:
+            await wire.send(mask(8, struct.pack("!H", 1000)))
+            assert await read_frame(wire) == (8, struct.pack("!H", 1000))
+            assert await wire.is_closed()
+            assert swept == ["aborted"]
+            async with server.connect() as other:
+                # The sweep, which is a part of the server's heart, still beats.
+                await other.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert (await other.read_answer())[0] == 200
+
+    run_on_sockets(test)
+
+
 def test_any_octets_end_a_socket_at_most_and_break_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket_connection, "DEAF_S", 0.01)
 
     async def test() -> None:
+        faults = watch_loop()
         async with running() as server:
             for _ in range(60):
                 async with raw_socket(server) as wire:
@@ -271,6 +343,7 @@ def test_any_octets_end_a_socket_at_most_and_break_nothing(
             async with client(server) as socket:
                 await ask_socket(socket, echo())
         assert not server.world.reports
+        assert not faults
         assert len(server.world.app.hub) == 0
 
     run_on_sockets(test)

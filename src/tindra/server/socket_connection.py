@@ -57,6 +57,8 @@ class BoundedSocket(WSProtocol):
     def handle_events(self) -> None:
         """Take messages out of the octets, as long as there is room for them."""
         for event in self.conn.events():
+            if self._is_deaf:
+                return
             if isinstance(event, events.Request):
                 self.handle_connect(event)
             elif isinstance(event, events.CloseConnection):
@@ -102,6 +104,7 @@ class BoundedSocket(WSProtocol):
             self._is_deaf = True
             self._fail(event.code, event.reason or "", DEAF_S)
             return
+        self._is_deaf = True  # nothing that follows a close is of interest
         super().handle_close(event)
 
     # -- to the client ---------------------------------------------------------------------------
@@ -122,11 +125,13 @@ class BoundedSocket(WSProtocol):
                 self.transport.abort()
             return
         # While reading is paused it is us who keep the client waiting.
-        if self.read_paused or self.close_sent or not self.handshake_complete:
+        is_ending = self.conn.state is not ConnectionState.OPEN
+        if not self.handshake_complete or (self.read_paused and not is_ending):
             return
-        if now_s - self._heard_s > SILENT_S_MAX:
+        silent_s = now_s - self._heard_s
+        if silent_s > SILENT_S_MAX:
             self.transport.abort()
-        elif now_s - self._heard_s > PING_AFTER_S and not self._is_pinged:
+        elif silent_s > PING_AFTER_S and not self._is_pinged and not is_ending:
             self._is_pinged = True
             self.transport.write(self.conn.send(events.Ping()))
 
