@@ -104,7 +104,7 @@ INDEX_TEXT_CHARS_MAX: Final = 200_000
 
 # --- push -----------------------------------------------------------------------------------------
 STREAMS_PER_USER_MAX: Final = 64
-"""Open event streams of one user: devices times tabs."""
+"""Open event streams and WebSockets of one user: devices times tabs."""
 STREAM_PING_MS_MIN: Final = 5_000
 """A client may not ask for more frequent pings."""
 STREAM_PING_MS_MAX: Final = 900_000
