@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tindra.base import limits
+from tindra.core.access import Access, Caller
 from tindra.core.datatype import Capability, Datatype, Feature, Method
 from tindra.features.mail.answering.memory import TIMER, run_forgetting
 from tindra.features.mail.answering.vacation import VACATION_CAPABILITY, VACATION_RESPONSE
@@ -35,19 +36,28 @@ from tindra.features.mail.writing.mailbox_set import MailboxWriter
 MAIL: Final = "urn:ietf:params:jmap:mail"
 COMPOSE: Final = "urn:tindra:params:jmap:compose"
 
-_CAPABILITY = Capability(
-    MAIL,
-    account={
+
+def _load_account(_: Caller, access: Access) -> dict[str, Any]:
+    """Source: RFC 8621 s1.3.1"""
+    by_thread = [name for name in SORT_OPTIONS if "Thread" in name]
+    return {
         "maxMailboxesPerEmail": limits.MAILBOXES_PER_EMAIL_MAX,
         "maxMailboxDepth": limits.MAILBOX_DEPTH_MAX,
         "maxSizeMailboxName": limits.MAILBOX_NAME_BYTES_MAX,
         "maxSizeAttachmentsPerEmail": limits.ATTACHMENTS_PER_EMAIL_BYTES_MAX,
-        "emailQuerySortOptions": SORT_OPTIONS,
-        "mayCreateTopLevelMailbox": True,
-    },
+        "emailQuerySortOptions": [
+            name for name in SORT_OPTIONS if not access.is_partial or name not in by_thread
+        ],
+        "mayCreateTopLevelMailbox": not access.is_read_only and not access.is_partial,
+    }
+
+
+_CAPABILITY = Capability(
+    MAIL,
     is_of_mailbox=True,
+    supports_parts=True,
+    load_account=_load_account,
 )
-"""Source: RFC 8621 s1.3.1"""
 
 _MAILBOX = Datatype(
     name="Mailbox",
@@ -59,9 +69,14 @@ _MAILBOX = Datatype(
     set_arguments=frozenset({"onDestroyRemoveEmails"}),
     query_arguments=frozenset({"sortAsTree", "filterAsTree"}),
     list_updated_properties=list_updated_properties,
+    supports_parts=True,
 )
 _THREAD = Datatype(
-    name="Thread", capability=MAIL, properties=THREAD_PROPERTIES, source=ThreadSource()
+    name="Thread",
+    capability=MAIL,
+    properties=THREAD_PROPERTIES,
+    source=ThreadSource(),
+    supports_parts=True,
 )
 _EMAIL = Datatype(
     name="Email",
@@ -73,6 +88,7 @@ _EMAIL = Datatype(
     is_property=is_header_property,
     get_arguments=BODY_ARGUMENTS,
     query_arguments=frozenset({"collapseThreads"}),
+    supports_parts=True,
 )
 
 MAIL_FEATURE = Feature(
@@ -85,9 +101,9 @@ MAIL_FEATURE = Feature(
     ),
     datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION, VACATION_RESPONSE),
     methods=(
-        Method("Email/import", MAIL, run_import),
-        Method("Email/parse", MAIL, run_parse),
-        Method("SearchSnippet/get", MAIL, run_snippet_get),
+        Method("Email/import", MAIL, run_import, supports_parts=True),
+        Method("Email/parse", MAIL, run_parse, supports_parts=True),
+        Method("SearchSnippet/get", MAIL, run_snippet_get, supports_parts=True),
     ),
     properties=(SEND_STATE,),
     reactions={"Email": apply_counters, "Mailbox": apply_trash},

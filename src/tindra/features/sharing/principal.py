@@ -207,28 +207,43 @@ PRINCIPAL_TYPE: Final = Datatype(
 )
 
 
+_CALL = frozenset({"accountId"})
+_GET = _CALL | {"ids", "properties"}
+_CHANGES = _CALL | {"sinceState", "maxChanges"}
+_SET = _CALL | {"ifInState", "create", "update", "destroy"}
+_QUERY_CHANGES = _CALL | {
+    "filter", "sort", "calculateTotal", "sinceQueryState", "maxChanges", "upToId",
+}  # fmt: skip
+_QUERY = _CALL | {
+    "filter", "sort", "calculateTotal", "position", "anchor", "anchorOffset", "limit",
+}  # fmt: skip
+
+
 async def _get(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    await _begin(context, arguments)
+    await _begin(context, arguments, _GET)
     return await run_get(context, PRINCIPAL_TYPE, arguments)
 
 
 async def _changes(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    await _begin(context, arguments)
+    await _begin(context, arguments, _CHANGES)
     return await run_changes(context, PRINCIPAL_TYPE, arguments)
 
 
 async def _query(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    await _begin(context, arguments)
+    await _begin(context, arguments, _QUERY)
     return await run_query(context, PRINCIPAL_TYPE, arguments)
 
 
 async def _query_changes(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
-    await _begin(context, arguments)
+    await _begin(context, arguments, _QUERY_CHANGES)
     return await run_query_changes(context, PRINCIPAL_TYPE, arguments)
 
 
-async def _begin(context: CallContext, arguments: Mapping[str, Any]) -> None:
-    check_home(context.caller, arguments.get("accountId"))
+async def _begin(context: CallContext, arguments: dict[str, Any], names: frozenset[str]) -> None:
+    """Raises: MethodError accountNotFound, accountNotSupportedByMethod, invalidArguments."""
+    access = check_read(context.caller, arguments.get("accountId"))
+    check_names(arguments, names)
+    check_home(context.caller, access.account.id)
     await refresh(context)
 
 
@@ -239,9 +254,8 @@ async def _run_set(context: CallContext, arguments: dict[str, Any]) -> dict[str,
         requestTooLarge, stateMismatch.
     Source: RFC 9670 s2.3
     """
-    await _begin(context, arguments)
+    await _begin(context, arguments, _SET)
     check_write(context.caller, arguments.get("accountId"), "triage")
-    check_names(arguments, ("accountId", "ifInState", "create", "update", "destroy"))
     create = take_objects(arguments, "create", is_create=True)
     update = take_objects(arguments, "update")
     destroy = take_ids(arguments, "destroy", is_reference=True) or []

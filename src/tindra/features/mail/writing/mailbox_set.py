@@ -20,6 +20,22 @@ from tindra.core.arguments import take_bool
 from tindra.core.datatype import CallContext, SetContext, SetRequest, Writer
 from tindra.core.errors import SetError
 from tindra.features.mail.mailbox import COUNTS, ROLES, render_mailbox
+from tindra.features.mail.sharing.places import (
+    check_mailbox_create,
+    check_mailbox_update,
+    inherit_shares,
+    is_visible,
+    keep_subscription,
+    restore_mailbox,
+    show_mailbox,
+)
+from tindra.features.mail.sharing.rights import check_right, make_rights
+from tindra.features.mail.sharing.share_with import (
+    apply_shares,
+    load_sharees,
+    plan_shares,
+    split_share_with,
+)
 from tindra.features.mail.writing.mailbox_tree import MailboxTree
 from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow
 from tindra.wire.jmap.pointer import PatchError, apply_patch
@@ -46,7 +62,8 @@ class _Run:
         if self.tree is None:
             rows = await context.tx.store.load_mailboxes()
             request = self.request
-            if len(request.create) + len(request.update) + len(request.destroy) > 1:
+            is_many = len(request.create) + len(request.update) + len(request.destroy) > 1
+            if is_many and context.tx.seen is context.tx.store:
                 self.is_whole = _ends_sound(context, request, MailboxTree(rows))
             self.tree = MailboxTree(rows)
         return self.tree
@@ -63,15 +80,15 @@ class MailboxWriter(Writer):
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
-        """Nothing from outside the transaction."""
+        """Who it may be shared with."""
         take_bool(request.arguments, "onDestroyRemoveEmails")
-        return {"run": _Run(request)}
+        return {"run": _Run(request), "sharees": await load_sharees(call, request)}
 
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
         """id -> MailboxRow, children before their parents: so they may go in one call."""
         run: _Run = context.prepared["run"]
         tree = await run.begin(context)
-        known = [id for id in ids if id in tree.rows]
+        known = [id for id in ids if id in tree.rows and is_visible(context.tx.seen, id)]
         known.sort(key=tree.count_depth, reverse=True)
         return {id: tree.rows[id] for id in known}
 
@@ -83,12 +100,18 @@ class MailboxWriter(Writer):
         tree = await run.begin(context)
         if len(tree.rows) >= limits.MAILBOXES_PER_ACCOUNT_MAX:
             raise SetError("overQuota", f"there are already {len(tree.rows)} Mailboxes")
+        tx = context.tx
+        obj, asked = split_share_with(context.call, obj)
         row = _make_row(_NEW, obj, context.resolve)
+        check_mailbox_create(tx.seen, row)
         run.check_place(tree, row)
-        row = msgspec.structs.replace(row, id=MailboxId(context.tx.new_id("m")))
-        await context.tx.put_mailbox(None, row)
+        plan = await plan_shares(context, None, asked, context.prepared["sharees"])
+        row = msgspec.structs.replace(row, id=MailboxId(tx.new_id("m")))
+        await tx.put_mailbox(None, row)
+        await inherit_shares(tx, row, plan.sharer)
+        await apply_shares(tx, row, plan)
         tree.put(row)
-        made = render_mailbox(row, context.access.rights)
+        made = render_mailbox(row, make_rights(tx.seen, context.access.rights, row))
         return {k: v for k, v in made.items() if k not in obj}
 
     async def update(
@@ -97,11 +120,15 @@ class MailboxWriter(Writer):
         """Raises: SetError invalidPatch, invalidProperties, forbidden. Source: RFC 8621 s2.5"""
         run: _Run = context.prepared["run"]
         tree = await run.begin(context)
+        patch, asked = split_share_with(context.call, patch)
         after = _patch_row(before, patch, context, context.resolve)
         run.check_place(tree, after)
-        if after != before:
+        plan = await plan_shares(context, id, asked, context.prepared["sharees"])
+        after = await keep_subscription(context.tx, before, after)
+        if after != before or plan.changed:
             await context.tx.put_mailbox(before, after)
             tree.put(after)
+        await apply_shares(context.tx, after, plan)
         return None
 
     async def destroy(self, context: SetContext, id: str, before: MailboxRow) -> None:
@@ -110,8 +137,11 @@ class MailboxWriter(Writer):
         tree = await run.begin(context)
         if tree.has_children(id):
             raise SetError("mailboxHasChild", "it still has Mailboxes under it")
-        _check_destroyable(before, context.arguments)
         tx = context.tx
+        check_right(tx.seen, "mayDelete", [id])
+        _check_destroyable(before, context.arguments)
+        if before.total_emails:
+            check_right(tx.seen, "mayRemoveItems", [id])
         docs, _ = await tx.store.query_emails(
             EmailQuery(filter=EmailCondition(in_mailbox=id)), None, False
         )
@@ -182,7 +212,9 @@ def _patch_row(
     before: MailboxRow, patch: dict[str, Any], context: SetContext, resolve: Callable[[str], str]
 ) -> MailboxRow:
     """Raises: SetError invalidPatch, invalidProperties, forbidden."""
-    whole = render_mailbox(before, context.access.rights)
+    seen = context.tx.seen
+    shown = show_mailbox(seen, before)
+    whole = render_mailbox(shown, make_rights(seen, context.access.rights, before))
     try:
         wanted = apply_patch(whole, patch)
     except PatchError as error:
@@ -191,10 +223,14 @@ def _patch_row(
     defaults = {"name": None, "parentId": None, "role": None, "sortOrder": 0, "isSubscribed": True}
     wanted = defaults | wanted
     wrong = [name for name in wanted if name not in whole]
-    wrong += [name for name in _FIXED if name not in wanted or wanted[name] != whole[name]]
+    # What a part of the account counts is not known here; nobody can set it anyway.
+    fixed = _FIXED if seen is context.tx.store else _FIXED.difference(COUNTS)
+    wrong += [name for name in fixed if name not in wanted or wanted[name] != whole[name]]
     if wrong:
         raise SetError("invalidProperties", "unknown, or set by the server", sorted(wrong))
-    after = _make_row(before, {name: wanted[name] for name in _SETTABLE}, resolve)
+    after = _make_row(shown, {name: wanted[name] for name in _SETTABLE}, resolve)
+    check_mailbox_update(seen, shown, after)
+    after = restore_mailbox(before, shown, after)
     place = (before.name, before.role, before.parent_id)
     if before.role == "inbox" and (after.name, after.role, after.parent_id) != place:
         raise SetError("forbidden", "the inbox keeps its name, role and place")
