@@ -62,7 +62,7 @@ async def test_a_new_mailbox_has_every_property_of_the_rfc(world: World) -> None
     assert [made[name] for name in COUNTS] == [0, 0, 0, 0]
     assert set(made["myRights"]) == {
         "mayReadItems", "mayAddItems", "mayRemoveItems", "maySetSeen", "maySetKeywords",
-        "mayCreateChild", "mayRename", "mayDelete", "maySubmit",
+        "mayCreateChild", "mayRename", "mayDelete", "maySubmit", "mayShare",
     }  # fmt: skip
     assert set(made["myRights"].values()) == {True}
 
