@@ -14,6 +14,7 @@ from tests.contract.stores import (
     INBOX,
     NOW_MS,
     OTHER,
+    TRASH,
     Draft,
     Stores,
     deliver,
@@ -137,6 +138,9 @@ async def test_shares_are_read_by_user_and_summed_up(stores: Stores) -> None:
         SharedAccount(OTHER, frozenset({"x"}), True),
     ]
     assert await stores.directory.list_shared_accounts(ANNA.id) == []
+    asked = [INBOX, ARCHIVE, TRASH, "m-nothing"]
+    assert await stores.read(lambda r: r.find_shared(asked)) == {INBOX, ARCHIVE}
+    assert await stores.read(lambda r: r.find_shared([])) == set()
 
 
 async def test_a_change_of_rights_is_news_of_all_shared_types_and_remembers_when(

@@ -80,6 +80,10 @@ SHARED_ACCOUNTS_MAX: Final = 1000
 """Accounts of others of which one user sees some Mailboxes: each stands in the Session object."""
 SHARES_PER_MAILBOX_MAX: Final = 200
 """Users that one Mailbox is shared with: shareWith lists them all."""
+SHARES_PER_ACCOUNT_MAX: Final = 10_000
+"""Shares of all Mailboxes of an account: who changes one reads them."""
+SHARES_PER_USER_MAX: Final = 10_000
+"""Shares of one user that are summed up at sign-in, over all accounts."""
 SHARED_MAILBOXES_PER_USER_MAX: Final = 200
 """Mailboxes of one account that one user sees by shares: a query names them all. Who is to see more
 gets a grant of the account."""

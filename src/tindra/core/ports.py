@@ -122,6 +122,9 @@ class StoreReader(Protocol):
         """What users, or one, may do in single Mailboxes, in (Mailbox, user) order; with those
         taken back, which have no rights."""
 
+    async def find_shared(self, mailbox_ids: Sequence[str]) -> set[MailboxId]:
+        """Those of some Mailboxes that are shared with anybody."""
+
     async def list_moves(
         self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int
     ) -> list[Move]:

@@ -248,6 +248,9 @@ async def test_what_is_made_under_a_shared_mailbox_is_shared_as_that_is(world: W
     assert made["created"]["m"]["myRights"]["mayCreateChild"] is True
     seen = (await scene.bea.get("Mailbox"))[id]
     assert (seen["parentId"], seen["myRights"]["mayRename"]) == (scene.places[TEAM], False)
+    cleo = await add_person(world, "cleo@example.org")
+    wider = {"name": "Wide", "parentId": id, "shareWith": {cleo.user.id: READ}}
+    assert await scene.set("Mailbox/set", create={"m": wider}) == "forbidden"
 
 
 async def test_nobody_gives_what_they_do_not_hold(world: World) -> None:
@@ -357,6 +360,10 @@ async def test_shares_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tindra.base.limits.SHARES_PER_MAILBOX_MAX", 1)
     done = await world.call("Mailbox/set", update={team: {f"shareWith/{cleo}": READ}})
     assert done["notUpdated"][team]["type"] == "overQuota"
+    monkeypatch.setattr("tindra.base.limits.SHARES_PER_ACCOUNT_MAX", 3)
+    done = await world.call("Mailbox/set", update={hidden: {f"shareWith/{cleo}": READ}})
+    assert done["notUpdated"][hidden]["type"] == "overQuota"
+    monkeypatch.setattr("tindra.base.limits.SHARES_PER_ACCOUNT_MAX", 9)
     monkeypatch.setattr("tindra.base.limits.SHARED_MAILBOXES_PER_USER_MAX", 3)
     patch = {f"shareWith/{scene.bea.user.id}": READ}
     done = await world.call("Mailbox/set", update={hidden: patch})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from tindra.base.ids import AccountId, ModSeq, ThreadId, UserId
+from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, UserId
 from tindra.core.errors import StateTooOld
 from tindra.core.ports import ChangePage, Cursor
 from tindra.model.mail import (
@@ -165,6 +165,11 @@ class MemoryReader:
             for (_, holder), share in sorted(self._state.shares.items())
             if user_id is None or holder == user_id
         ]
+
+    async def find_shared(self, mailbox_ids: Sequence[str]) -> set[MailboxId]:
+        """Those of some Mailboxes that are shared with anybody."""
+        shares = self._state.shares.values()
+        return {s.mailbox_id for s in shares if s.rights and s.mailbox_id in mailbox_ids}
 
     async def list_moves(
         self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int

@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from tindra.base.ids import AccountId, UserId
+from tindra.base.limits import SHARES_PER_USER_MAX
 from tindra.core.errors import Conflict
 from tindra.model.account import Account, Grant, Token, User
 from tindra.model.sharing import SharedAccount, sum_shares
@@ -33,7 +34,7 @@ _GRANT: Final = (
 _SHARE: Final = (
     "-- directory: shares of a user, read at sign-in\n"
     "SELECT account_id, rights, is_subscribed FROM mailbox_share"
-    " WHERE user_id = ? AND rights <> '[]' ORDER BY account_id"
+    " WHERE user_id = ? AND rights <> '[]' ORDER BY account_id LIMIT ?"
 )
 _DEVICE: Final = (
     "-- directory: tokens\nSELECT hash, user_id, name, kind, created_ms, expires_ms FROM token"
@@ -125,7 +126,9 @@ class SqliteDirectory:
     async def list_shared_accounts(self, user_id: UserId) -> list[SharedAccount]:
         """Accounts of which a user sees some Mailboxes, in account id order."""
         found: dict[AccountId, list[tuple[frozenset[str], bool]]] = {}
-        for account_id, rights, is_subscribed in await self._list(_SHARE, user_id):
+        for account_id, rights, is_subscribed in await self._list(
+            _SHARE, user_id, SHARES_PER_USER_MAX
+        ):
             share = (frozenset(decode_list(rights)), bool(is_subscribed))
             found.setdefault(account_id, []).append(share)
         return [sum_shares(account_id, shares) for account_id, shares in found.items()]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import apsw
 
-from tindra.base.ids import AccountId, BlobId, Id, ModSeq, ThreadId, UserId
+from tindra.base.ids import AccountId, BlobId, Id, MailboxId, ModSeq, ThreadId, UserId
 from tindra.base.limits import QUERY_SCAN_ROWS_MAX
 from tindra.core.errors import MethodError, StateTooOld
 from tindra.core.ports import ChangePage, Cursor
@@ -381,6 +381,15 @@ class SqliteReader:
             Share(mailbox_id, user, frozenset(decode_list(rights)), bool(is_subscribed), changed)
             for mailbox_id, user, rights, is_subscribed, changed in rows
         ]
+
+    async def find_shared(self, mailbox_ids: Sequence[str]) -> set[MailboxId]:
+        """Those of some Mailboxes that are shared with anybody."""
+        rows = self._run(
+            "SELECT DISTINCT mailbox_id FROM mailbox_share WHERE account_id = ?"
+            " AND mailbox_id IN carray(?) AND rights <> '[]'",
+            (self.account_id, _texts(mailbox_ids)),
+        )
+        return {mailbox_id for (mailbox_id,) in rows}
 
     async def list_moves(
         self, mailbox_ids: Sequence[str], since: Cursor, doc_ids: Sequence[int] | None, limit: int

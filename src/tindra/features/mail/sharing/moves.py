@@ -18,14 +18,15 @@ async def note_moves(tx: Tx, changes: list[Change]) -> None:
     moved = [pair for pair in fold_changes(changes).values() if _places(pair[0]) ^ _places(pair[1])]
     if not moved:
         return
-    shared = {share.mailbox_id for share in await tx.store.list_shares() if share.rights}
+    places = {id for before, after in moved for id in _places(before) ^ _places(after)}
+    shared = await tx.store.find_shared(sorted(places))
     moves = []
     for before, after in moved if shared else ():
         row = after or before
         assert row is not None
-        places = sorted((_places(before) ^ _places(after)) & shared)
         moves += [
-            Move(ModSeq(0), row.doc_id, id, row.thread_id, id in _places(after)) for id in places
+            Move(ModSeq(0), row.doc_id, id, row.thread_id, id in _places(after))
+            for id in sorted((_places(before) ^ _places(after)) & shared)
         ]
     if moves:
         await tx.put_moves(moves)

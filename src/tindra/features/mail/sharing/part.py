@@ -320,6 +320,10 @@ class PartReader:
             if self.may("mayShare", share.mailbox_id)
         ]
 
+    async def find_shared(self, mailbox_ids: Sequence[str]) -> set[MailboxId]:
+        """Nothing: with whom else is not theirs to know."""
+        return set()
+
     async def list_moves(self, *_: Any) -> list[Move]:
         """Nothing: what a change is, is answered above."""
         return []

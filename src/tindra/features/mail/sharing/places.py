@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from tindra.base.ids import MailboxId, UserId
 from tindra.core.errors import SetError
 from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx
 from tindra.features.mail.sharing.part import PartReader
 from tindra.features.mail.sharing.rights import check_right
-from tindra.features.mail.sharing.share_with import put_share
 from tindra.model.mail import MailboxRow
 from tindra.model.sharing import SHARE_SEEN, ShareSeen
 
@@ -87,16 +85,3 @@ async def keep_subscription(tx: Tx, before: MailboxRow, after: MailboxRow) -> Ma
             key = f"{share.mailbox_id}:{share.user_id}"
             await tx.put_timer(SHARE_SEEN, key, tx.clock.now_ms(), payload)
     return _replace(after, is_subscribed=before.is_subscribed)
-
-
-async def inherit_shares(tx: Tx, row: MailboxRow, maker: UserId) -> None:
-    """What somebody makes under a shared Mailbox is shared as that is: else they would not see
-    it themselves."""
-    seen = tx.seen
-    if isinstance(seen, PartReader):
-        for share in await tx.store.list_shares():
-            if share.mailbox_id == row.parent_id and share.rights:
-                own = _replace(share, mailbox_id=MailboxId(row.id), is_subscribed=True)
-                await put_share(tx, row, None, own, maker)
-                if share.user_id == maker:
-                    seen.shares[row.id] = own

@@ -8,7 +8,7 @@ is one of the account and is not shared with a Mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -100,8 +100,10 @@ async def plan_shares(
         raise SetError("forbidden", "this needs the right to administer the account")
     if mailbox_id is not None:
         check_right(tx.seen, "mayShare", [mailbox_id])
-    rows = await tx.store.list_shares()
-    here = {row.user_id: row for row in rows if row.mailbox_id == mailbox_id}
+    elif tx.seen is not tx.store:
+        raise SetError("forbidden", "what is made under a shared Mailbox is shared as that is")
+    rows = await _load_shares(context)
+    here = {row.user_id: row for row in rows.values() if row.mailbox_id == mailbox_id}
     before = {id: encode_rights(row.rights) for id, row in here.items() if row.rights}
     try:
         wanted = apply_patch({_NAME: before}, asked).get(_NAME)
@@ -118,8 +120,31 @@ async def plan_shares(
             share = Share(MailboxId(mailbox_id or ""), UserId(id), after, is_subscribed)
             changed.append((old, share))
     _check_not_above(tx.seen, mailbox_id, changed)
-    _check_room(rows, rights, [after for _, after in changed])
+    _check_room(rows.values(), len(rights), [after for _, after in changed])
     return SharePlan(sharer, changed)
+
+
+async def plan_inherited(context: SetContext, row: MailboxRow) -> list[tuple[Share | None, Share]]:
+    """What somebody who sees a part makes under a shared Mailbox is shared as that is: else they
+    would not see it themselves. Raises: SetError overQuota."""
+    if context.tx.seen is context.tx.store:
+        return []
+    rows = (await _load_shares(context)).values()
+    above = [share for share in rows if share.mailbox_id == row.parent_id and share.rights]
+    made = [
+        msgspec.structs.replace(share, mailbox_id=row.id, is_subscribed=True) for share in above
+    ]
+    _check_room(rows, len(made), made)
+    return [(None, share) for share in made]
+
+
+async def _load_shares(context: SetContext) -> dict[tuple[str, str], Share]:
+    """All shares of the account by (Mailbox, user), read once in a call and kept up by it."""
+    if "shares" not in context.prepared:
+        rows = await context.tx.store.list_shares()
+        context.prepared["shares"] = {(row.mailbox_id, row.user_id): row for row in rows}
+    found: dict[tuple[str, str], Share] = context.prepared["shares"]
+    return found
 
 
 def _check_rights(wanted: Any, known: set[str]) -> dict[str, frozenset[str]]:
@@ -154,26 +179,38 @@ def _check_not_above(
                 raise SetError("forbidden", "these are more rights than you hold here")
 
 
-def _check_room(rows: Iterable[Share], rights: Mapping[str, Any], changed: Iterable[Share]) -> None:
-    """Raises: SetError overQuota."""
-    if len(rights) > limits.SHARES_PER_MAILBOX_MAX:
+def _check_room(rows: Iterable[Share], count: int, changed: Sequence[Share]) -> None:
+    """
+    Args:
+        count: of those the Mailbox will be shared with.
+    Raises: SetError overQuota.
+    """
+    if not any(share.rights for share in changed):
+        return
+    if count > limits.SHARES_PER_MAILBOX_MAX:
         text = f"a Mailbox is shared with {limits.SHARES_PER_MAILBOX_MAX} others at most"
         raise SetError("overQuota", text)
     held: dict[str, set[str]] = {}
     for row in rows:
         if row.rights:
             held.setdefault(row.user_id, set()).add(row.mailbox_id)
+    if sum(map(len, held.values())) + len(changed) > limits.SHARES_PER_ACCOUNT_MAX:
+        raise SetError("overQuota", "too much of this account is shared: share the account")
     for share in changed:
         places = held.get(share.user_id, set()) | {share.mailbox_id}
         if share.rights and len(places) > limits.SHARED_MAILBOXES_PER_USER_MAX:
             raise SetError("overQuota", "they see too many of these Mailboxes: share the account")
 
 
-async def apply_shares(tx: Tx, row: MailboxRow, plan: SharePlan) -> None:
+async def apply_shares(context: SetContext, row: MailboxRow, plan: SharePlan) -> None:
     """Write what was planned for the Mailbox, and leave the notices of it."""
+    seen = context.tx.seen
     for before, after in plan.changed:
         share = msgspec.structs.replace(after, mailbox_id=row.id)
-        await put_share(tx, row, before, share, plan.sharer)
+        await put_share(context.tx, row, before, share, plan.sharer)
+        (await _load_shares(context))[share.mailbox_id, share.user_id] = share
+        if isinstance(seen, PartReader) and share.user_id == plan.sharer:
+            seen.shares[row.id] = share
 
 
 async def put_share(

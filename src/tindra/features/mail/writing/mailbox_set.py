@@ -23,7 +23,6 @@ from tindra.features.mail.mailbox import COUNTS, ROLES, render_mailbox
 from tindra.features.mail.sharing.places import (
     check_mailbox_create,
     check_mailbox_update,
-    inherit_shares,
     is_visible,
     keep_subscription,
     restore_mailbox,
@@ -31,8 +30,10 @@ from tindra.features.mail.sharing.places import (
 )
 from tindra.features.mail.sharing.rights import check_right, make_rights
 from tindra.features.mail.sharing.share_with import (
+    SharePlan,
     apply_shares,
     load_sharees,
+    plan_inherited,
     plan_shares,
     split_share_with,
 )
@@ -107,9 +108,9 @@ class MailboxWriter(Writer):
         run.check_place(tree, row)
         plan = await plan_shares(context, None, asked, context.prepared["sharees"])
         row = msgspec.structs.replace(row, id=MailboxId(tx.new_id("m")))
+        inherited = await plan_inherited(context, row)
         await tx.put_mailbox(None, row)
-        await inherit_shares(tx, row, plan.sharer)
-        await apply_shares(tx, row, plan)
+        await apply_shares(context, row, SharePlan(plan.sharer, inherited + plan.changed))
         tree.put(row)
         made = render_mailbox(row, make_rights(tx.seen, context.access.rights, row))
         return {k: v for k, v in made.items() if k not in obj}
@@ -128,7 +129,7 @@ class MailboxWriter(Writer):
         if after != before or plan.changed:
             await context.tx.put_mailbox(before, after)
             tree.put(after)
-        await apply_shares(context.tx, after, plan)
+        await apply_shares(context, after, plan)
         return None
 
     async def destroy(self, context: SetContext, id: str, before: MailboxRow) -> None:
