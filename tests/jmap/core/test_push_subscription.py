@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from tests.conftest import ROOT
-from tests.jmap.core.test_hostile import SET_ERRORS
 from tests.jmap.json_strategies import ODD_VALUES, list_places
+from tests.jmap.templates import SET_ERRORS
 from tests.world import World
 from tindra.base import limits
 from tindra.base.ids import ModSeq
