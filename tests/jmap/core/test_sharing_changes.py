@@ -23,6 +23,7 @@ _step = st.one_of(
     st.tuples(st.just("mail"), _place, st.integers(0, 2)),
     st.tuples(st.just("move"), _email, st.sets(_place, min_size=1)),
     st.tuples(st.just("mark"), _email, st.sampled_from(["$seen", "$flagged"])),
+    st.tuples(st.just("swap"), _email, _email),
     st.tuples(st.just("destroy"), _email, st.none()),
     st.tuples(st.just("share"), _place, st.sampled_from([READ, EVERYTHING, ADD_ONLY, None])),
     st.tuples(st.just("viewer moves"), _email, st.sets(_place, min_size=1)),
@@ -70,15 +71,19 @@ class Play:
         world = self.world
         if kind in ("move", "viewer moves"):
             places = {self.places[place]: True for place in two}
-            update = {"update": {id: {"mailboxIds": places}}}
+            moved = {"update": {id: {"mailboxIds": places}}}
         if kind == "move":
-            await world.call("Email/set", **update)
+            await world.call("Email/set", **moved)
         elif kind == "mark":
             await world.call("Email/set", update={id: {f"keywords/{two}": True}})
+        elif kind == "swap":  # counters stay as they are, and what they count does not
+            other = self.emails[two % len(self.emails)]
+            update = {other: {"keywords/$seen": True}, id: {"keywords/$seen": None}}
+            await world.call("Email/set", update=update)
         elif kind == "destroy":
             await world.call("Email/set", destroy=[id])
         elif kind == "viewer moves":
-            await self.bea.calls([["Email/set", update, "0"]])
+            await self.bea.calls([["Email/set", moved, "0"]])
         else:
             await self.bea.calls([["Email/set", {"destroy": [id]}, "0"]])
 

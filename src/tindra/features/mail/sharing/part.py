@@ -21,7 +21,7 @@ from tindra.core.part import narrow_states
 from tindra.core.ports import ChangePage, Cursor, StoreReader
 from tindra.features.mail.sharing.part_changes import Fold, list_before, sort_out
 from tindra.features.mail.sharing.part_filter import FilterNarrower
-from tindra.model.counting import count_thread
+from tindra.model.counting import count_thread, is_email_unread
 from tindra.model.mail import (
     EmailCondition,
     EmailContent,
@@ -216,7 +216,9 @@ class PartReader:
         query = EmailQuery(filter=FilterOperator("AND", (self._anywhere(), unread)))
         docs, _ = await self._whole.query_emails(query, None, False)
         rows = await self.load_emails(docs)
-        thread_ids = sorted({row.thread_id for row in rows})
+        thread_ids = sorted({row.thread_id for row in rows if is_email_unread(row)})
+        if len(self._readable) == 1:  # the Threads are in it, whatever else of them is where
+            return dict.fromkeys(self._readable, len(thread_ids))
         found: dict[str, int] = {}
         for start in range(0, len(thread_ids), _STEP):
             threads = await self.load_threads(thread_ids[start : start + _STEP])
