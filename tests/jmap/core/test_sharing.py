@@ -359,3 +359,23 @@ async def test_nothing_of_the_rest_of_the_account_stands_in_any_answer(world: Wo
     text = encode(answers)
     for secret in hidden:
         assert secret not in text
+
+
+async def test_conditions_that_would_cost_too_much_are_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = await open_scene(world)
+    part_filter = "tindra.features.mail.sharing.part_filter"
+    monkeypatch.setattr(f"{part_filter}.PLACES_MAX", 2)
+    monkeypatch.setattr(f"{part_filter}.THREAD_EMAILS_MAX", 2)
+    for name, value in (
+        ("inMailboxOtherThan", [scene.private]),
+        ("allInThreadHaveKeyword", "$flagged"),
+    ):
+        for count, is_fine in ((2, True), (3, False)):
+            filter = {"operator": "OR", "conditions": [{name: value}] * count}
+            [[answered, result, _]] = await scene.bea.calls(
+                [["Email/query", {"filter": filter}, "0"]]
+            )
+            assert (answered == "Email/query") is is_fine, (name, count)
+            assert is_fine or result["type"] == "unsupportedFilter"

@@ -25,7 +25,10 @@ from tindra.model.mail import (
 )
 
 THREAD_EMAILS_MAX: Final = 20_000
-"""Emails that a condition on Threads may make us look at; narrow the filter otherwise."""
+"""Emails that the conditions on Threads of one query may make us look at, each counted for itself;
+narrow the filter otherwise."""
+PLACES_MAX: Final = 1_000
+"""Mailboxes that the conditions of one query may come to name: five times all that a user sees."""
 _NOTHING: Final = EmailCondition(doc_ids=frozenset())
 _ALL: Final = EmailCondition()
 _replace = msgspec.structs.replace
@@ -51,6 +54,8 @@ class FilterNarrower:
         self._seen = seen
         self._readable = readable
         self._anywhere = anywhere
+        self._emails_left = THREAD_EMAILS_MAX
+        self._places_left = PLACES_MAX
 
     async def narrow(self, filter: EmailFilter | None) -> EmailFilter:
         """Raises: MethodError unsupportedFilter."""
@@ -71,6 +76,10 @@ class FilterNarrower:
         if filter.in_mailbox_other_than is not None:
             others = sorted(self._readable - set(filter.in_mailbox_other_than))
             places = tuple(EmailCondition(in_mailbox=id) for id in others)
+            self._places_left -= len(places)
+            if self._places_left < 0:
+                text = f"these conditions come to name over {PLACES_MAX} Mailboxes: use inMailbox"
+                raise MethodError("unsupportedFilter", text)
             parts.append(FilterOperator("OR", places) if places else _NOTHING)
         for keyword, names_with, is_wanted in (
             (filter.some_in_thread_have_keyword, True, True),
@@ -98,9 +107,10 @@ class FilterNarrower:
             EmailCondition(has_keyword=keyword) if has_it else EmailCondition(not_keyword=keyword)
         )
         query = EmailQuery(filter=condition)
-        docs, _ = await self._seen.query_emails(query, THREAD_EMAILS_MAX + 1, False)
-        if len(docs) > THREAD_EMAILS_MAX:
-            text = f"a condition on Threads may look at {THREAD_EMAILS_MAX} Emails: narrow it"
+        docs, _ = await self._seen.query_emails(query, self._emails_left + 1, False)
+        self._emails_left -= len(docs)
+        if self._emails_left < 0:
+            text = f"conditions on Threads may look at {THREAD_EMAILS_MAX} Emails: narrow them"
             raise MethodError("unsupportedFilter", text)
         thread_ids = sorted({str(row.thread_id) for row in await self._seen.load_emails(docs)})
         threads = await self._seen.load_threads(thread_ids)
