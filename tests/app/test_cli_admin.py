@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -14,11 +15,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.app.command_line import ADDRESS, LOGIN, Cli, wait_for
 from tests.app.demo_host import PLAIN_MESSAGE, DemoHost
+from tindra.app.config import Settings
+from tindra.app.wiring import open_installation
+from tindra.base.ids import AccountId
+from tindra.features.connect import load_connections, update_status
 from tindra.store.sqlite.schema import ACCOUNT_TABLES
 
 PASSWORD = "secret"
@@ -304,6 +310,64 @@ def test_a_removed_user_is_out_and_their_mail_is_gone(cli: Cli, host: DemoHost) 
     for table in ("user", "token", "grant_row", "account"):
         assert data.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
     data.close()
+
+
+# -- mail that vanished ----------------------------------------------------------------------------
+HELD: dict[str, Any] = {
+    "messages": 12,
+    "since": "2026-09-01T10:00:00Z",
+    "until": "2026-09-02T10:00:00Z",
+}
+
+
+def hold_back(cli: Cli, account_id: str, held: dict[str, Any] | None) -> None:
+    """What the mirror notes when most mail vanished at the provider at once."""
+
+    async def write() -> None:
+        async with open_installation(Settings(data=str(cli.data))) as installation:
+            services, account = installation.services, AccountId(account_id)
+            [(id, found)] = (await load_connections(services, account)).items()
+            changes = {"heldBack": held, "brake": {"clockMs": 7_000}}
+            assert await update_status(services, account, id, found["revision"], changes)
+
+    asyncio.run(write())
+
+
+def load_brake(cli: Cli, account_id: str) -> tuple[int, dict[str, int]]:
+    """Revision and brake of the Connection."""
+
+    async def load() -> tuple[int, dict[str, int]]:
+        async with open_installation(Settings(data=str(cli.data))) as installation:
+            found = await load_connections(installation.services, AccountId(account_id))
+            [connection] = found.values()
+            return connection["revision"], connection["brake"]
+
+    return asyncio.run(load())
+
+
+def test_mail_that_vanished_is_shown_and_let_go_only_when_somebody_says_so(
+    cli: Cli, host: DemoHost
+) -> None:
+    account_id = connect(cli, host)
+    assert "is kept back" in cli.refuse("account", "confirm", ADDRESS, "--yes")
+    assert "until" not in cli.ok("account", "list")
+    hold_back(cli, account_id, HELD)
+    shown = cli.ok("account", "list")
+    assert "kept back" in shown.splitlines()[0]
+    assert f"12 until {HELD['until']}" in shown
+    revision, brake = load_brake(cli, account_id)
+    assert brake == {"clockMs": 7_000}
+    assert "--yes" in cli.refuse("account", "confirm", ADDRESS)
+    status, shown = type_answer(cli, "n", "account", "confirm", ADDRESS)
+    assert status == 1
+    assert f"12 messages of {ADDRESS} vanished" in shown
+    assert HELD["since"] in shown
+    assert load_brake(cli, account_id) == (revision, brake)
+    status, shown = type_answer(cli, "y", "account", "confirm", ADDRESS)
+    assert status == 0, shown
+    assert "tindra serve" in shown, "it is told that no server runs"
+    assert load_brake(cli, account_id) == (revision + 1, brake | {"confirmedMs": 7_000})
+    assert "is not connected" in cli.refuse("account", "confirm", "nobody@example.test", "--yes")
 
 
 # -- pauses ----------------------------------------------------------------------------------------

@@ -195,15 +195,14 @@ class Loops:
 
     async def _postpone_timer(self, account_id: AccountId, row: TimerRow, due_ms: int) -> None:
         async def write(tx: Tx) -> None:
-            await tx.put_timer(row.kind, row.key, due_ms, msgspec.json.decode(row.payload))
+            if await _is_as_it_was(tx, row):
+                await tx.put_timer(row.kind, row.key, due_ms, msgspec.json.decode(row.payload))
 
         await transact(self._services, account_id, "timer-postponed", write, origin="system")
 
     async def _drop_timer(self, account_id: AccountId, row: TimerRow) -> None:
         async def write(tx: Tx) -> None:
-            # Its handler may have set it anew.
-            due = await tx.store.list_timers(row.due_ms, DUE_ACCOUNTS_MAX)
-            if row in due:
+            if await _is_as_it_was(tx, row):
                 await tx.delete_timer(row.kind, row.key)
 
         await transact(self._services, account_id, "timer-done", write, origin="system")
@@ -248,3 +247,8 @@ class Loops:
             turn = partial(run_erasing, self._installation, account_id)
             if await self._guard("erasing", turn):
                 log("account erased", account=account_id)
+
+
+async def _is_as_it_was(tx: Tx, row: TimerRow) -> bool:
+    """Whether nobody, its handler above all, set the timer anew or took it away meanwhile."""
+    return row in await tx.store.list_timers(row.due_ms, DUE_ACCOUNTS_MAX)

@@ -8,8 +8,7 @@ tagged, untagged nor a go-ahead raises.
 
 Invariants: any `Line` gives a `Response` or `RemoteProtocolError`; cost linear; sets stay ranges.
 
-Sources: RFC 9051 s7, RFC 7162 s3, RFC 4731 s3, RFC 4315 s3, RFC 8474 s5.3, RFC 2971 s3.2,
-RFC 9208 s4.2.
+Sources: RFC 9051 s7, RFC 7162 s3, RFC 4731 s3, RFC 4315 s3, RFC 2971 s3.2, RFC 9208 s4.2.
 """
 
 from __future__ import annotations
@@ -155,7 +154,6 @@ class Fetch(msgspec.Struct, frozen=True):
     modseq: int | None = None
     body: bytes | None = None
     """BODY[] or BODY[]<n>; NIL and the empty string are b""."""
-    email_id: str | None = None
     sections: dict[str, bytes] = {}
     """Other BODY[...] items by upper-case section name, such as `HEADER`."""
 
@@ -311,7 +309,6 @@ def _read_fetch(seq: int, tokens: list[Token]) -> Fetch:
     uid = size = modseq = internal_date_ms = None
     flags: frozenset[str] | None = None
     body: bytes | None = None
-    email_id: str | None = None
     sections: dict[str, bytes] = {}
     for index in range(0, len(items) - 1, 2):
         key, value = read_atom(items[index]).upper(), items[index + 1]
@@ -329,8 +326,6 @@ def _read_fetch(seq: int, tokens: list[Token]) -> Fetch:
             body = b"" if value is None else read_bytes(value)
         elif key.startswith("BODY["):
             sections[key[5:].rpartition("]")[0]] = b"" if value is None else read_bytes(value)
-        elif key in ("EMAILID", "X-GM-MSGID"):
-            email_id = _read_email_id(value)
     return Fetch(
         seq=seq,
         uid=uid,
@@ -339,15 +334,8 @@ def _read_fetch(seq: int, tokens: list[Token]) -> Fetch:
         size=size,
         modseq=modseq,
         body=body,
-        email_id=email_id,
         sections=sections,
     )
-
-
-def _read_email_id(value: Token) -> str | None:
-    if isinstance(value, list):
-        value = value[0] if value else None
-    return None if value is None else read_atom(value)
 
 
 def read_flags(token: Token) -> frozenset[str]:
