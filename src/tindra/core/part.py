@@ -9,7 +9,7 @@ are: it costs them nothing. Source: docs/decisions/0007-parts-of-accounts.md
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -31,7 +31,7 @@ Raises: MethodError accountNotFound, when nothing is shared with them any more.
 """
 
 
-def narrow_states(states: Any) -> dict[str, ModSeq]:
+def narrow_states(states: Mapping[str, ModSeq]) -> dict[str, ModSeq]:
     """States as who sees a part is told them."""
     shared = (name for name in SHARED_TYPES if name in states)
     return {name: ModSeq(states[name] + PART_STATE_BASE) for name in shared}

@@ -11,7 +11,7 @@ from tests.jmap.mail_fixture import encode, make_raw
 from tests.jmap.sharing_fixture import EVERYTHING, READ, Person, add_person, share
 from tests.world import World
 from tindra.base.ids import AccountId
-from tindra.model.account import Grant
+from tindra.model.account import ALL_RIGHTS, Account, Grant
 
 TEAM, SECOND, HIDDEN, CHILD = "Team", "Second", "Hidden", "Child"
 
@@ -368,3 +368,40 @@ async def test_shares_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch)
     patch = {f"shareWith/{scene.bea.user.id}": READ}
     done = await world.call("Mailbox/set", update={hidden: patch})
     assert done["notUpdated"][hidden]["type"] == "overQuota"
+
+
+# -- between accounts, and what is named by blobs --------------------------------------------------
+async def test_copies_out_of_a_part_take_only_what_is_in_sight(world: World) -> None:
+    scene = await open_scene(world, READ)
+    bea, directory = scene.bea, world.services.directory
+    own = AccountId("a-bea")
+    await directory.put_account(Account(own, "bea@example.org", bea.user.id, 1))
+    await directory.put_grant(Grant(bea.user.id, own, ALL_RIGHTS))
+    made = await bea.call("Mailbox/set", accountId=own, create={"m": {"name": "Mine"}})
+    mine = {made["created"]["m"]["id"]: True}
+    hidden = await world.add_email(scene.places[HIDDEN], make_raw(message_id="h@fjord.test"))
+    create = {
+        "seen": {"id": scene.email, "mailboxIds": mine},
+        "hidden": {"id": hidden, "mailboxIds": mine},
+        "unknown": {"id": "e00000000000", "mailboxIds": mine},
+    }
+    copy = {"fromAccountId": world.account_id, "accountId": own, "create": create}
+    answers = await bea.calls([["Email/copy", copy | {"onSuccessDestroyOriginal": True}, "0"]])
+    [_, copied, _], [_, destroyed, _] = answers
+    assert list(copied["created"]) == ["seen"]
+    assert copied["notCreated"]["hidden"] == copied["notCreated"]["unknown"]
+    assert destroyed["notDestroyed"][scene.email]["type"] == "forbidden"
+
+
+async def test_a_draft_attaches_only_what_is_in_sight(world: World) -> None:
+    scene = await open_scene(world, EVERYTHING)
+    hidden = await world.add_email(scene.places[HIDDEN], make_raw(message_id="h@fjord.test"))
+    got = await world.call("Email/get", ids=[scene.email, hidden], properties=["blobId"])
+    blobs = {obj["id"]: obj["blobId"] for obj in got["list"]}
+    for id, outcome in ((scene.email, "done"), (hidden, "blobNotFound")):
+        draft = {
+            "mailboxIds": {scene.places[TEAM]: True},
+            "subject": id,
+            "attachments": [{"blobId": blobs[id], "type": "message/rfc822"}],
+        }
+        assert await scene.set("Email/set", create={"k": draft}) == outcome
