@@ -129,6 +129,14 @@ test_web() {
 setup_clients() {
   setup_node
   install_packages tests/compat/clients "the clients that the tests run"
+  # jmapc is GPL-3.0: a program beside ours, in an environment of its own.
+  local list=tests/compat/clients/jmapc.txt home=.artifacts/jmapc
+  cmp -s "$list" "$home/ready.txt" && return
+  say "installing jmapc"
+  rm -rf "$home"
+  "$(find_python)" -m venv "$home"
+  "$home/bin/python" -m pip --disable-pip-version-check install -qq --requirement "$list"
+  cp "$list" "$home/ready.txt"
 }
 
 has_dovecot() { command -v dovecot >/dev/null || [ -x /usr/sbin/dovecot ]; }

@@ -1,8 +1,8 @@
 """Clients of others against a running server, over plain HTTP and over TLS.
 
 The server is the demo: a mailbox that is mirrored, and a way out for what is sent. The clients are
-npm packages (tests/compat/clients, installed by `make test`); what each needs of us is written down
-in docs/protocol/clients.md.
+in tests/compat/clients, installed by `make test`; what each needs of us is written down in
+docs/protocol/clients.md.
 """
 
 from __future__ import annotations
@@ -164,6 +164,34 @@ def test_jmap_jam_reads_sends_and_hears(host: Host, built: Path) -> None:
     assert seen["sent"]["keywords"] == {}
     assert seen["sent"]["attachments"][0]["name"] == "note.txt"
     assert seen["refused"] == "unsupportedFilter"
+
+
+def test_jmapc_reads_sends_and_hears(host: Host) -> None:
+    """Its own environment, for its licence is not ours."""
+    python = ROOT / ".artifacts" / "jmapc" / "bin" / "python"
+    if not python.exists():
+        pytest.fail("jmapc is not installed: make test installs it")
+    address = host.url.partition("://")[2]
+    environment = dict(os.environ)
+    more = ["plain"]
+    if host.certificate is not None:
+        environment["REQUESTS_CA_BUNDLE"] = str(host.certificate)
+        more = []
+    done = subprocess.run(
+        [str(python), str(CLIENTS / "jmapc_session.py"), address, LOGIN, PASSWORD, *more],
+        check=False, capture_output=True, text=True, timeout=60, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout)
+    assert seen["username"] == LOGIN
+    assert seen["roles"]["Inbox"] == "inbox"
+    assert len(seen["subjects"]) == len(seen["threads"]) == 5
+    assert seen["values"] >= 1
+    assert seen["snippets"] == 1
+    assert seen["size"] == len("an attachment")
+    assert seen["submission"] == "pending"
+    assert seen["is_sent"]
+    assert "Email" in seen["changed"]
 
 
 def _drop_nulls(value: Any) -> Any:

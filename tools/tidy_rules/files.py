@@ -28,6 +28,8 @@ _MODULE_OF = {
     "pytest_randomly": "pytest_randomly",
     "import_linter": "importlinter",
 }
+_OTHER_ENVIRONMENTS = "tests/compat/clients/"
+"""Programs that run beside ours, with packages that we must not depend on."""
 _ALWAYS_THERE = frozenset(
     {"tindra", "tests", "tools", "bench", "grimp"}
 )  # grimp comes with import-linter
@@ -118,6 +120,8 @@ def _check_dependencies(tree: Tree) -> Iterator[Finding]:
     develop = product | _modules(project.get("dependency-groups", {}).get("dev", []))
     beside = {other.name.removesuffix(".py") for other in tree.python("tests/", "tools/", "bench/")}
     for source in tree.python("src/", "tests/", "tools/", "bench/"):
+        if source.path.startswith(_OTHER_ENVIRONMENTS):
+            continue
         allowed = product if source.path.startswith("src/") else develop
         for line, module in _imports(source):
             known = (
