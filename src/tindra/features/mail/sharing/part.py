@@ -18,7 +18,7 @@ import msgspec
 from tindra.base.ids import MailboxId, ModSeq, ThreadId, UserId
 from tindra.core.errors import MethodError, StateTooOld
 from tindra.core.part import narrow_states
-from tindra.core.ports import ChangePage, Cursor, StoreReader
+from tindra.core.ports import ChangePage, Cursor, EmailPage, Page, StoreReader
 from tindra.features.mail.sharing.part_changes import Fold, list_before, sort_out
 from tindra.features.mail.sharing.part_filter import FilterNarrower
 from tindra.model.counting import count_thread, is_email_unread
@@ -221,7 +221,7 @@ class PartReader:
             return dict.fromkeys(self._readable, len(thread_ids))
         found: dict[str, int] = {}
         for start in range(0, len(thread_ids), _STEP):
-            threads = await self.load_threads(thread_ids[start : start + _STEP])
+            threads = await self._whole.load_threads(thread_ids[start : start + _STEP])
             docs = [d for t in threads for d in map(parse_email_id, t.email_ids) if d is not None]
             members: dict[str, list[EmailRow]] = {}
             for row in await self.load_emails(docs):
@@ -240,11 +240,12 @@ class PartReader:
         found = []
         for doc_id in dict.fromkeys(doc_ids):
             row = self._emails.get(doc_id)
-            shown = (
-                () if row is None else tuple(filter(self._readable.__contains__, row.mailbox_ids))
-            )
-            if row is not None and shown:
-                found.append(_replace(row, mailbox_ids=shown))
+            if row is None or self._readable.isdisjoint(row.mailbox_ids):
+                continue
+            if not self._readable.issuperset(row.mailbox_ids):
+                shown = tuple(filter(self._readable.__contains__, row.mailbox_ids))
+                row = _replace(row, mailbox_ids=shown)
+            found.append(row)
         return found
 
     async def load_contents(self, doc_ids: Sequence[int]) -> dict[int, EmailContent]:
@@ -284,11 +285,19 @@ class PartReader:
 
         Raises: MethodError unsupportedSort, unsupportedFilter.
         """
+        return await self._whole.query_emails(await self._narrow_query(query), stop, has_total)
+
+    async def query_page(
+        self, query: EmailQuery, page: Page[int], has_total: bool
+    ) -> EmailPage | None:
+        """A page of it. Raises: MethodError unsupportedSort, unsupportedFilter."""
+        return await self._whole.query_page(await self._narrow_query(query), page, has_total)
+
+    async def _narrow_query(self, query: EmailQuery) -> EmailQuery:
         if any("Thread" in comparator.property for comparator in query.sort):
             raise MethodError("unsupportedSort", "not by Thread where only a part is shared")
         narrower = FilterNarrower(self, self._readable, self._anywhere())
-        filter = await narrower.narrow(query.filter)
-        return await self._whole.query_emails(_replace(query, filter=filter), stop, has_total)
+        return _replace(query, filter=await narrower.narrow(query.filter))
 
     def _anywhere(self) -> EmailFilter:
         """In a Mailbox whose items may be read."""

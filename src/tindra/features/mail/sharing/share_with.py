@@ -140,11 +140,13 @@ async def plan_inherited(context: SetContext, row: MailboxRow) -> list[tuple[Sha
 
 async def _load_shares(context: SetContext) -> dict[tuple[str, str], Share]:
     """All shares of the account by (Mailbox, user), read once in a call and kept up by it."""
-    if "shares" not in context.prepared:
+    tx, found = context.prepared.get("shares", (None, {}))
+    if tx is not context.tx:  # a store may try a transaction again
         rows = await context.tx.store.list_shares()
-        context.prepared["shares"] = {(row.mailbox_id, row.user_id): row for row in rows}
-    found: dict[tuple[str, str], Share] = context.prepared["shares"]
-    return found
+        found = {(row.mailbox_id, row.user_id): row for row in rows}
+        context.prepared["shares"] = (context.tx, found)
+    shares: dict[tuple[str, str], Share] = found
+    return shares
 
 
 def _check_rights(wanted: Any, known: set[str]) -> dict[str, frozenset[str]]:
