@@ -39,13 +39,27 @@ def parse_email_id(text: str) -> int | None:
     return doc_id if doc_id < 1 << 53 else None
 
 
+RECEIVED_SECONDS_END = 1 << 32
+"""receivedAt is within 1970 and 2106, so that the order of document numbers is its order."""
+
+
+def is_received_ms(received_ms: int) -> bool:
+    """Whether an Email may have been received then."""
+    return 0 <= received_ms < RECEIVED_SECONDS_END * 1000
+
+
+def fit_received_ms(received_ms: int) -> int:
+    """The nearest full second that an Email may have been received in."""
+    return min(max(received_ms // 1000, 0), RECEIVED_SECONDS_END - 1) * 1000
+
+
 def make_doc_id(received_ms: int, counter: int) -> int:
     """A document number: the second of arrival above 20 bits of the account's own counter.
 
     Its order is receivedAt order, so one integer is key, sort order and search row at once.
     Times before 1970 count as 1970, after 2106 as 2106.
     """
-    second = min(max(received_ms // 1000, 0), (1 << 32) - 1)
+    second = fit_received_ms(received_ms) // 1000
     return (second << DOC_COUNTER_BITS) | (counter & ((1 << DOC_COUNTER_BITS) - 1))
 
 

@@ -26,6 +26,8 @@ from tindra.model.mail import (
     EmailRow,
     SearchDocument,
     encode_email_id,
+    fit_received_ms,
+    is_received_ms,
     make_doc_id,
 )
 from tindra.wire.html.text import html_to_text
@@ -176,7 +178,8 @@ def parse_arrival(raw: bytes, blob_id: str) -> Arrival:
 
 def _find_passed_ms(listed: Sequence[tuple[str, bytes]]) -> int | None:
     first = next(value for name, value in listed if name.lower() == "received")
-    return date_ms(first.rpartition(b";")[2])
+    passed_ms = date_ms(first.rpartition(b";")[2])
+    return passed_ms if passed_ms is not None and is_received_ms(passed_ms) else None
 
 
 def _extract_text(message: Message, parts: Sequence[Part]) -> str:
@@ -214,7 +217,7 @@ async def apply_arrivals(tx: Tx, items: Sequence[NewEmail]) -> list[EmailRow]:
     rows: list[tuple[EmailRow, EmailContent]] = []
     for position, item in enumerate(items):
         arrival = item.arrival
-        received_ms = item.received_ms // 1000 * 1000
+        received_ms = fit_received_ms(item.received_ms)
         doc_id = make_doc_id(received_ms, first + position)
         thread_id: ThreadId = await apply_thread(
             tx, arrival.clues, encode_email_id(doc_id), received_ms

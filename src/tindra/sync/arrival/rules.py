@@ -41,6 +41,7 @@ from tindra.sync.arrival.away import (
 )
 from tindra.sync.arrival.runner import Arrived, Happenings, Step
 from tindra.sync.plan import make_flag, make_keywords
+from tindra.wire.mime.charset import normalise_nfc
 from tindra.wire.sieve.actions import FileInto, Outcome, Surroundings, Vacation
 from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.evaluate import run_script
@@ -268,7 +269,11 @@ def _find_mailbox(rows: Iterable[MailboxRow], action: FileInto) -> MailboxId | N
         for row in rows:
             if row.role == role:
                 return row.id
-    return _make_paths(rows).get(action.mailbox.casefold())
+    return _make_paths(rows).get(_fold_path(action.mailbox))
+
+
+def _fold_path(path: str) -> str:
+    return normalise_nfc(path).casefold()
 
 
 def _make_paths(rows: Iterable[MailboxRow]) -> dict[str, MailboxId]:
@@ -283,7 +288,7 @@ def _make_paths(rows: Iterable[MailboxRow]) -> dict[str, MailboxId]:
                 break
             names.append(by_id[above].name)
             above = by_id[above].parent_id
-        found.setdefault("/".join(reversed(names)).casefold(), row.id)
+        found.setdefault(_fold_path("/".join(reversed(names))), row.id)
         if row.role == "inbox":
             found["inbox"] = row.id
     return found
@@ -293,14 +298,14 @@ async def _create_path(tx: Tx, path: str) -> MailboxId | None:
     """Make a mailbox with all above it; None if that cannot be. Source: RFC 5490 s3.2"""
     rows = await tx.store.load_mailboxes()
     tree = MailboxTree(rows)
-    names = path.split("/")
+    names = normalise_nfc(path).split("/")
     if not all(map(is_mailbox_name, names)) or len(names) > limits.MAILBOX_DEPTH_MAX:
         return None
     missing: list[MailboxRow] = []
     parent: MailboxId | None = None
     known: Mapping[str, MailboxId] = _make_paths(rows)
     for level, name in enumerate(names, 1):
-        here = known.get("/".join(names[:level]).casefold())
+        here = known.get(_fold_path("/".join(names[:level])))
         if here is None:
             here = MailboxId(tx.new_id("m"))
             row = MailboxRow(here, name, parent, None, 0, True)

@@ -100,6 +100,7 @@ class _Planner:
         self._value_bytes = 0
         self._leaves = 0
         self._values: dict[str, bytes] = {}
+        self._root_path = "bodyStructure"
 
     def run(self) -> MessagePlan:
         """Raises: SetError invalidProperties."""
@@ -114,8 +115,7 @@ class _Planner:
         root = self._plan_root()
         for name, _ in root.headers:
             if name.lower() in fields:
-                place = "bodyStructure" if self._obj.get("bodyStructure") else "textBody/0"
-                self._refuse(f"{place}/header:{name}", "the Email has this field already")
+                self._refuse(f"{self._root_path}/header:{name}", "the Email has this field already")
         if self._leaves > PARTS_MAX:
             self._refuse("attachments", f"there are over {PARTS_MAX} parts")
         if self._wrong:
@@ -204,6 +204,7 @@ class _Planner:
             bodies = [BodyPart("multipart/alternative", children=bodies)]
         if attached:
             return BodyPart("multipart/mixed", children=[*bodies, *attached])
+        self._root_path = "htmlBody/0" if text is None else "textBody/0"
         return bodies[0] if bodies else BodyPart("text/plain", b"")
 
     def _plan_body(self, name: str, type: str) -> BodyPart | None:
@@ -289,7 +290,11 @@ class _Planner:
             elif key in stood_for:
                 self._refuse(where, f"the same field as {stood_for[key]}")
             elif key in ("content-type", "content-disposition"):
+                if len(planned.values) > 1:
+                    self._refuse(where, "a part has one of it")
                 self._fill_from_field(part, key, getattr(value, "value", None), where)
+                if part.name is not None and obj.get("name") not in (None, part.name):
+                    self._refuse(where, "holds another name")
             else:
                 part.headers += [(planned.name, value) for value in planned.values]
 

@@ -40,6 +40,7 @@ from tindra.features.mail.sharing.share_with import (
 from tindra.features.mail.writing.mailbox_tree import MailboxTree
 from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow
 from tindra.wire.jmap.pointer import PatchError, apply_patch
+from tindra.wire.mime.charset import normalise_nfc
 
 _SETTABLE = frozenset({"name", "parentId", "role", "sortOrder", "isSubscribed"})
 _FIXED = frozenset({"id", "myRights", *COUNTS})
@@ -113,7 +114,7 @@ class MailboxWriter(Writer):
         await apply_shares(context, row, SharePlan(plan.sharer, inherited + plan.changed))
         tree.put(row)
         made = render_mailbox(row, make_rights(tx.seen, context.access.rights, row))
-        return {k: v for k, v in made.items() if k not in obj}
+        return {k: v for k, v in made.items() if k not in obj} | _tell_name(obj, row)
 
     async def update(
         self, context: SetContext, id: str, before: MailboxRow, patch: dict[str, Any]
@@ -130,7 +131,7 @@ class MailboxWriter(Writer):
             await context.tx.put_mailbox(before, after)
             tree.put(after)
         await apply_shares(context, after, plan)
-        return None
+        return _tell_name(patch, after) or None
 
     async def destroy(self, context: SetContext, id: str, before: MailboxRow) -> None:
         """Raises: SetError mailboxHasChild, mailboxHasEmail, forbidden. Source: RFC 8621 s2.5"""
@@ -244,6 +245,9 @@ def _make_row(base: MailboxRow, obj: dict[str, Any], resolve: Callable[[str], st
     Raises: SetError invalidProperties, naming every one that is wrong.
     """
     name = obj.get("name", base.name)
+    if name != base.name and is_mailbox_name(name):
+        # One that is composed may be longer, so it is looked at again below.
+        name = normalise_nfc(name)
     parent = obj.get("parentId", base.parent_id)
     role = obj.get("role", base.role)
     order = obj.get("sortOrder", base.sort_order)
@@ -266,6 +270,11 @@ def _make_row(base: MailboxRow, obj: dict[str, Any], resolve: Callable[[str], st
     return msgspec.structs.replace(
         base, name=name, parent_id=parent, role=role, sort_order=order, is_subscribed=is_subscribed
     )
+
+
+def _tell_name(given: Mapping[str, Any], row: MailboxRow) -> dict[str, Any]:
+    """The name, where it is not as it was given: it is stored in form C. Source: RFC 5198 s3"""
+    return {"name": row.name} if given.get("name", row.name) != row.name else {}
 
 
 def is_mailbox_name(name: object) -> bool:

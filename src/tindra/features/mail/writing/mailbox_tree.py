@@ -10,9 +10,14 @@ from collections.abc import Iterable, Iterator
 from tindra.base import limits
 from tindra.core.errors import SetError
 from tindra.model.mail import MailboxRow
+from tindra.wire.mime.charset import normalise_nfc
 
 _Place = tuple[str | None, str]
-"""Parent and name."""
+"""Parent and name, in form C: names that look the same are the same (RFC 5198 s3)."""
+
+
+def _place_of(row: MailboxRow) -> _Place:
+    return row.parent_id, normalise_nfc(row.name)
 
 
 class MailboxTree:
@@ -30,7 +35,7 @@ class MailboxTree:
         """Add a Mailbox, or replace it; nothing is checked."""
         self.drop(row.id)
         self.rows[row.id] = row
-        self._places.setdefault((row.parent_id, row.name), set()).add(row.id)
+        self._places.setdefault(_place_of(row), set()).add(row.id)
         self._children.setdefault(row.parent_id, set()).add(row.id)
         if row.role is not None:
             self._roles.setdefault(row.role, set()).add(row.id)
@@ -39,7 +44,7 @@ class MailboxTree:
         """Remove a Mailbox, if it is there; its children stay, without a parent."""
         row = self.rows.pop(id, None)
         if row is not None:
-            self._places[row.parent_id, row.name].discard(id)
+            self._places[_place_of(row)].discard(id)
             self._children[row.parent_id].discard(id)
             if row.role is not None:
                 self._roles[row.role].discard(id)
@@ -58,7 +63,7 @@ class MailboxTree:
         Raises: SetError invalidProperties, naming name, role or parentId.
         Cost: O(Mailboxes under it). Source: RFC 8621 s2
         """
-        if self._places.get((row.parent_id, row.name), set()) - {row.id}:
+        if self._places.get(_place_of(row), set()) - {row.id}:
             raise SetError("invalidProperties", "a sibling has this name", ["name"])
         is_inbox_name = row.parent_id is None and row.name.casefold() == "inbox"
         if is_inbox_name and self._roles.get("inbox", set()) - {row.id}:

@@ -23,7 +23,7 @@ from tindra.features.mail.ingest import (
 )
 from tindra.features.mail.keywords import check_keywords
 from tindra.features.mail.sharing.rights import find_hidden_twins, refuse_hidden_twin
-from tindra.model.mail import EmailRow, encode_email_id
+from tindra.model.mail import EmailRow, encode_email_id, is_received_ms
 from tindra.model.stored import BlobRow
 from tindra.wire.jmap.date import parse_utc_date
 
@@ -59,7 +59,7 @@ def check_metadata(obj: dict[str, Any]) -> Metadata:
     received_ms: int | None = None
     if obj.get("receivedAt") is not None:
         received_ms = parse_utc_date(obj["receivedAt"])
-        if received_ms is None:
+        if received_ms is None or not is_received_ms(received_ms):
             wrong.append("receivedAt")
     if not isinstance(obj.get("mailboxIds"), dict) or not obj["mailboxIds"]:
         wrong.append("mailboxIds")
