@@ -11,12 +11,17 @@ from typing import Any
 
 import msgspec
 
+from tindra.base import limits
+
 _SHOWN_CHARS_MAX = 60
 _INDEX_DIGITS_MAX = 9
 ITEM_COST = 16
 """Of an item that a `*` passes, in the unit of `spend`: octets that might have been sent."""
 RAW_BYTES_PER_COST = 8
 """Octets decoded on the way that cost as much as one that is sent."""
+
+_VALUE_COST = limits.REQUEST_BYTES_MAX // limits.JSON_VALUES_MAX
+"""Of a value that is measured: what a request full of values has for each."""
 
 Spend = Callable[[int], None]
 
@@ -109,12 +114,13 @@ def _resolve_each(items: list[Any], tokens: list[str], start: int, spend: Spend)
 
 
 def measure_json(value: Any, enough: int) -> int:
-    """About how many octets `value` has as JSON; counting stops above `enough`."""
+    """About how many octets `value` has as JSON, and more where it holds many values, each of which
+    is work; counting stops above `enough`."""
     count = 0
     pending = [value]
     while pending and count <= enough:
         item = pending.pop()
-        count += 4
+        count += _VALUE_COST
         if isinstance(item, str | msgspec.Raw):
             count += len(item)
         elif isinstance(item, list):
