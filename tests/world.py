@@ -38,10 +38,8 @@ from tindra.wire.jmap.request import parse_request
 CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
 SUBMISSION = "urn:ietf:params:jmap:submission"
-TYPES = (
-    "Mailbox", "Email", "Thread", "Identity", "EmailSubmission", "Connection", "SieveScript",
-    "Quota",
-)  # fmt: skip
+_SINGLETONS = frozenset({"VacationResponse"})
+"""Types whose one object is always there and never made: devices begin with a /get of them."""
 _PROPERTIES: dict[str, list[str]] = {
     "Email": ["id", "blobId", "threadId", "mailboxIds", "keywords", "receivedAt", "size", "subject"]
 }
@@ -140,14 +138,30 @@ class World:
         for account_id in self.caller.accounts:
             await self.services.store.check_invariants(account_id)
 
+    def list_places(self) -> dict[str, AccountId]:
+        """Every type of the registry that can be synced -> the account that a device has it in: the
+        World's, or the home account for what is there alone."""
+        found: dict[str, AccountId] = {}
+        for account_id in (self.account_id, self.caller.user.home_account_id):
+            access = self.caller.accounts.get(account_id)
+            if access is None:
+                continue
+            supported = self.registry.list_account_capabilities(self.caller, access)
+            for name, datatype in self.registry.datatypes.items():
+                if datatype.capability in supported and f"{name}/changes" in self.registry.methods:
+                    found.setdefault(name, account_id)
+        return found
+
     async def load_all(self) -> dict[str, dict[str, Any]]:
         """Every object of every type, by /get."""
-        found = {}
-        for name in TYPES:
-            call = [name + "/get", {"accountId": self.account_id, "ids": None} | _wanted(name), "0"]
-            [[_, result, _]] = (await self.raw_request([call]))["methodResponses"]
-            found[name] = {obj["id"]: obj for obj in result["list"]}
-        return found
+        return {name: await self.load_type(name) for name in self.list_places()}
+
+    async def load_type(self, name: str) -> dict[str, Any]:
+        """Every object of a type, by /get."""
+        call = [f"{name}/get", {"accountId": self.list_places()[name]} | _wanted(name), "0"]
+        [[answered, result, _]] = (await self.raw_request([call]))["methodResponses"]
+        assert answered == f"{name}/get", result
+        return {obj["id"]: obj for obj in result["list"]}
 
 
 def _wanted(name: str) -> dict[str, Any]:
@@ -160,18 +174,23 @@ class Device:
     def __init__(self, world: World, is_eager: bool = False) -> None:
         self._world = world
         self.is_eager = is_eager
-        self.objects: dict[str, dict[str, Any]] = {name: {} for name in TYPES}
-        self._states: dict[str, str] = dict.fromkeys(TYPES, "0")
+        self.objects: dict[str, dict[str, Any]] = {}
+        self._states: dict[str, str] = {}
 
     async def sync(self) -> None:
         """Catch up with every type, in pages small enough that paging is always exercised."""
-        for name in TYPES:
+        for name in self._world.list_places():
+            if name not in self.objects:
+                is_single = name in _SINGLETONS
+                self.objects[name] = await self._world.load_type(name) if is_single else {}
+                self._states[name] = "0"
             while await self._sync_page(name):
                 pass
 
     async def _sync_page(self, name: str) -> bool:
+        account_id = self._world.list_places()[name]
         arguments = {
-            "accountId": self._world.account_id,
+            "accountId": account_id,
             "sinceState": self._states[name],
             "maxChanges": 7,
         }
@@ -187,7 +206,7 @@ class Device:
             assert is_known or is_paging, f"{name} {id} destroyed, but never told of"
         for id in changes["created"]:
             assert id not in self.objects[name], f"{name} {id} created twice"
-        get = {"accountId": self._world.account_id, "ids": wanted} | _wanted(name)
+        get = {"accountId": account_id, "ids": wanted} | _wanted(name)
         answer = await self._world.raw_request([[f"{name}/get", get, "0"]])
         [[answered, result, _]] = answer["methodResponses"]
         assert answered == f"{name}/get", result

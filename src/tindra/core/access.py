@@ -66,6 +66,10 @@ class Caller(msgspec.Struct, frozen=True):
         access = self.accounts.get(account_id)
         return access is not None and access.is_partial
 
+    def is_bare_home(self, account_id: AccountId) -> bool:
+        """Whether this is the home account of a user who has others: it holds no mail."""
+        return account_id == self.user.home_account_id and len(self.accounts) > 1
+
 
 async def load_caller(
     directory: Directory, user: User, now_ms: int, token_hash: bytes = b""
@@ -121,17 +125,29 @@ def _sum_up(account: Account, part: SharedAccount) -> Access:
     return Access(account, PART_RIGHTS, False, part.rights, part.is_subscribed)
 
 
-def check_supports(caller: Caller, supports_parts: bool, arguments: Mapping[str, Any]) -> None:
-    """A method that knows nothing of parts of accounts is not called on one.
+_UNSUPPORTED = {
+    "accountId": "accountNotSupportedByMethod",
+    "fromAccountId": "fromAccountNotSupportedByMethod",
+}
 
-    Raises: MethodError accountNotSupportedByMethod. Source: RFC 8620 s3.6.2
+
+def check_supports(
+    caller: Caller, is_of_mailbox: bool, supports_parts: bool, arguments: Mapping[str, Any]
+) -> None:
+    """A method of mail is not called on an account without, nor one that knows nothing of parts of
+    accounts on a part; the Session object says so of both.
+
+    Raises: MethodError accountNotSupportedByMethod, fromAccountNotSupportedByMethod.
+    Source: RFC 8620 s3.6.2, s5.4
     """
-    if not supports_parts:
-        for name in ("accountId", "fromAccountId"):
-            id = arguments.get(name)
-            if isinstance(id, str) and caller.sees_part(AccountId(id)):
-                text = "only some Mailboxes of this account are shared with you"
-                raise MethodError("accountNotSupportedByMethod", text)
+    for name, kind in _UNSUPPORTED.items():
+        id = arguments.get(name)
+        if not isinstance(id, str):
+            continue
+        if is_of_mailbox and caller.is_bare_home(AccountId(id)):
+            raise MethodError(kind, "there is no mail in this account")
+        if not supports_parts and caller.sees_part(AccountId(id)):
+            raise MethodError(kind, "only some Mailboxes of this account are shared with you")
 
 
 def check_read(caller: Caller, account_id: object) -> Access:

@@ -63,7 +63,8 @@ async def _run_call(
             text = f"{call.name[:60]!r} is not here, or its capability is not in 'using'"
             raise MethodError("unknownMethod", text)
         arguments = _resolve_references(context, call.arguments, responses)
-        check_supports(context.caller, method.supports_parts, arguments)
+        is_of_mailbox = context.registry.capabilities[method.capability].is_of_mailbox
+        check_supports(context.caller, is_of_mailbox, method.supports_parts, arguments)
         result = await method.handler(context, arguments)
         if isinstance(result, dict):
             return [(call.name, result)]

@@ -33,7 +33,7 @@ async def test_arguments_of_the_wrong_kind_are_refused(
 
 async def test_only_types_that_can_be_copied_have_the_method(world: World) -> None:
     copies = {name for name in world.registry.methods if name.endswith("/copy")}
-    assert copies == {"Email/copy"}
+    assert copies == {"Email/copy", "Blob/copy"}
 
 
 async def test_both_accounts_must_be_there_and_differ(world: World) -> None:

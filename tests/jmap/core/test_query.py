@@ -283,7 +283,11 @@ async def test_more_changes_than_the_client_wants_are_too_many(world: World, let
     assert await world.call("Mailbox/queryChanges", maxChanges=3, **arguments)
     error = await world.fail("Mailbox/queryChanges", maxChanges=2, **arguments)
     assert error["type"] == "tooManyChanges"
-    for wrong in (0, -1, "3", 1.5, True):
+    none = await world.fail("Mailbox/queryChanges", maxChanges=0, **arguments)
+    assert none["type"] == "tooManyChanges"
+    now = arguments | {"sinceQueryState": (await _query(world))["queryState"]}
+    assert await world.call("Mailbox/queryChanges", maxChanges=0, **now)
+    for wrong in (-1, "3", 1.5, True):
         error = await world.fail("Mailbox/queryChanges", maxChanges=wrong, **arguments)
         assert error["type"] == "invalidArguments"
     for wrong in (5, [], "", "a b"):

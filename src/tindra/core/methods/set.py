@@ -48,16 +48,22 @@ async def run_set(
     writer = datatype.writer
     assert writer is not None
     prepared = await writer.prepare(context, account_id, request)
+    known = context.created_ids
 
     async def write(tx: Tx) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+        context.created_ids = dict(known)  # a store may try again
         run = _SetRun(SetContext(tx, context, access, arguments, prepared), writer, request)
         answer = await run.run()
         return answer, await writer.finish(run.context, answer)
 
     name = f"{datatype.name}/set"
-    (answer, implicit), states = await transact_in_state(
-        context.services, account_id, name, if_in_state, write
-    )
+    try:
+        (answer, implicit), states = await transact_in_state(
+            context.services, account_id, name, if_in_state, write
+        )
+    except BaseException:
+        context.created_ids = known  # nothing was made after all
+        raise
     return [(name, states | answer), *implicit]
 
 
@@ -93,7 +99,7 @@ class _SetRun:
         waiting = dict(self._request.create)
         needs = {cid: find_references(obj) - {cid} for cid, obj in waiting.items()}
         while waiting:
-            ready = [cid for cid in waiting if needs[cid].isdisjoint(waiting)]
+            ready = [cid for cid in waiting if not needs[cid] & waiting.keys()]
             for cid in ready or list(waiting):
                 obj = waiting.pop(cid)
                 try:

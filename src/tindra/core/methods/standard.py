@@ -27,7 +27,7 @@ def _bind(run: Callable[..., Any], datatype: Datatype) -> Handler:
 
 def add_standard_methods(registry: Registry) -> None:
     """Register Core/echo and the get, changes, set, copy, query and queryChanges of each type."""
-    registry.add_method(Method("Core/echo", CORE, run_echo))
+    registry.add_method(Method("Core/echo", CORE, run_echo, supports_parts=True))
     for datatype in registry.datatypes.values():
         runs: dict[str, Callable[..., Any]] = {"get": run_get, "changes": run_changes}
         if datatype.writer is not None:
