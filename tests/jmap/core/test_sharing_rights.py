@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from tests.jmap.mail_fixture import encode, make_raw
-from tests.jmap.sharing_fixture import EVERYTHING, READ, Person, add_person, share
+from tests.jmap.sharing_fixture import (
+    EVERYTHING,
+    READ,
+    Person,
+    add_person,
+    run_timers,
+    share,
+)
 from tests.world import World
 from tindra.base.ids import AccountId
 from tindra.model.account import ALL_RIGHTS, Account, Grant
@@ -248,6 +255,11 @@ async def test_what_is_made_under_a_shared_mailbox_is_shared_as_that_is(world: W
     assert made["created"]["m"]["myRights"]["mayCreateChild"] is True
     seen = (await scene.bea.get("Mailbox"))[id]
     assert (seen["parentId"], seen["myRights"]["mayRename"]) == (scene.places[TEAM], False)
+    await run_timers(world)
+    told = await scene.bea.call(
+        "ShareNotification/get", accountId=scene.bea.user.home_account_id, ids=None
+    )
+    assert id not in {note["objectId"] for note in told["list"]}, "it is her own doing"
     cleo = await add_person(world, "cleo@example.org")
     wider = {"name": "Wide", "parentId": id, "shareWith": {cleo.user.id: READ}}
     assert await scene.set("Mailbox/set", create={"m": wider}) == "forbidden"

@@ -221,12 +221,12 @@ async def put_share(
     """Change what one user may do, and leave the notice of it in the same commit.
 
     Args:
-        changed_by: None: nobody did, it came about.
+        changed_by: None: nobody did, it came about. Who did it themselves is not told.
     """
     await tx.put_share(after)
     old = () if before is None else tuple(sorted(before.rights))
     new = tuple(sorted(after.rights))
-    if old != new:
+    if old != new and changed_by != after.user_id:
         now_ms = tx.clock.now_ms()
         notice = ShareNotice(after.user_id, changed_by, row.id, row.name, now_ms, old, new)
         key = f"{row.id}:{after.user_id}:{tx.store.modseq}"
