@@ -64,7 +64,7 @@ async def open_things(folder: Path) -> AsyncIterator[Things]:
         yield things
         for account_id in world.caller.accounts:
             await world.services.store.check_invariants(account_id)
-        world.check = _do_nothing  # type: ignore[method-assign]  # as for the devices
+        world.check = _do_nothing
 
 
 async def _do_nothing() -> None: ...
