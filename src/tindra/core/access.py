@@ -18,7 +18,6 @@ from tindra.core.services import Services
 from tindra.model.account import Account, User
 from tindra.model.sharing import SharedAccount
 
-
 PART_RIGHTS = frozenset({"read", "triage"})
 """Who sees a part may call what reads and writes; each object asks for rights of its Mailboxes."""
 
