@@ -30,7 +30,7 @@ PRINTABLE = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\
 def test_raw_keeps_folding_and_drops_nul() -> None:
     assert as_raw(b" a\r\n\tb\0c ") == " a\r\n\tbc "
     assert as_raw("é".encode()) == "é"
-    assert as_raw(b"\xe9") == "é"
+    assert as_raw(b"\xe9 \xc3\xa9\xff") == "\ufffd é\ufffd"
 
 
 @pytest.mark.parametrize(

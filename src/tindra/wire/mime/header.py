@@ -76,8 +76,10 @@ def allowed_forms(name: str) -> frozenset[str]:
 
 
 def as_raw(value: bytes) -> str:
-    """The value as it stands, folding included; NUL is dropped. Source: RFC 8621 s4.1.2.1"""
-    return decode_octets(value)
+    """The value as it stands, folding included; NUL is dropped, and U+FFFD stands for what is not
+    UTF-8. Source: RFC 8621 s4.1.2.1
+    """
+    return value.translate(None, b"\0").decode("utf-8", "replace")
 
 
 def as_text(value: bytes) -> str:

@@ -15,7 +15,7 @@ def show_account(world: World) -> dict[str, Any]:
     """The mail capability of the account, as the session shows it. Source: RFC 8621 s1.3.1"""
     load = world.registry.capabilities[MAIL].load_account
     assert load is not None
-    return load(world.caller, world.caller.accounts[world.account_id])
+    return dict(load(world.caller, world.caller.accounts[world.account_id]) or {})
 
 
 def test_every_member_is_there_and_of_its_kind(world: World) -> None:
