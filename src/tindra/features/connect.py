@@ -24,7 +24,7 @@ from tindra.core.datatype import CallContext, Capability, Datatype, Feature, Met
 from tindra.core.errors import Conflict, MethodError
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact, transact_in_state
-from tindra.features.objects import ObjectType, Property
+from tindra.features.objects import ObjectType, server_set
 from tindra.model.stored import ObjectRow
 
 CONNECT: Final = "urn:tindra:params:jmap:connect"
@@ -52,27 +52,23 @@ class HeldBack(msgspec.Struct, frozen=True):
     """When the first of them go; no earlier, and later if this program does not run meanwhile."""
 
 
-def _server_set(type: Any, default: Any = None) -> Property:
-    return Property(type, default, is_server_set=True)
-
-
 _CONNECTION = ObjectType(
     name="Connection",
     prefix="c",
     properties={
-        "name": _server_set(str, ""),
-        "address": _server_set(str, ""),
-        "imap": _server_set(Endpoint),
-        "smtp": _server_set(Endpoint | None),
-        "host": _server_set(str, ""),
-        "phase": _server_set(Phase, "connecting"),
-        "progress": _server_set(int | None),
-        "messagesDone": _server_set(int, 0),
-        "messagesTotal": _server_set(int | None),
-        "messagesSkipped": _server_set(int, 0),
-        "lastError": _server_set(str | None),
-        "nextTryAt": _server_set(str | None),
-        "heldBack": _server_set(HeldBack | None),
+        "name": server_set(str, ""),
+        "address": server_set(str, ""),
+        "imap": server_set(Endpoint),
+        "smtp": server_set(Endpoint | None),
+        "host": server_set(str, ""),
+        "phase": server_set(Phase, "connecting"),
+        "progress": server_set(int | None),
+        "messagesDone": server_set(int, 0),
+        "messagesTotal": server_set(int | None),
+        "messagesSkipped": server_set(int, 0),
+        "lastError": server_set(str | None),
+        "nextTryAt": server_set(str | None),
+        "heldBack": server_set(HeldBack | None),
     },
 )
 
@@ -257,7 +253,7 @@ CONNECT_FEATURE = Feature(
         Datatype(
             name="Connection",
             capability=CONNECT,
-            properties=frozenset({"id", *_CONNECTION.properties}),
+            properties=_CONNECTION.shown,
             source=_CONNECTION,
         ),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from tindra.core.ports import Cursor, StoreReader
 from tindra.core.services import Services
 from tindra.core.state import encode_state
 from tindra.model.stored import ObjectRow
-from tindra.wire.jmap.filter import FilterRule, Match, plan_filter
+from tindra.wire.jmap.filter import Condition, Match, plan_filter
 from tindra.wire.jmap.pointer import PatchError, apply_patch
 
 REQUIRED: Any = object()
@@ -46,11 +47,26 @@ class Property:
     default: Any = REQUIRED
     is_immutable: bool = False
     is_server_set: bool = False
+    is_internal: bool = False
+    """Devices never see it; `is_server_set`, too."""
+
+    def __post_init__(self) -> None:
+        assert self.is_server_set or not self.is_internal, "who cannot see it cannot set it"
 
     @property
     def fallback(self) -> Any:
         """What a property has that was not given."""
         return None if self.default is REQUIRED else self.default
+
+
+def server_set(type: Any, default: Any = None) -> Property:
+    """What only the server sets, and devices see."""
+    return Property(type, default, is_server_set=True)
+
+
+def internal(type: Any, default: Any) -> Property:
+    """What devices neither set nor see."""
+    return Property(type, default, is_server_set=True, is_internal=True)
 
 
 Check = Callable[[SetContext, dict[str, Any] | None, dict[str, Any] | None], Awaitable[None]]
@@ -68,20 +84,21 @@ class ObjectType(Writer):
     """First letter of its ids."""
     properties: Mapping[str, Property]
     check: Check | None = None
-    filters: Mapping[str, FilterRule] = field(default_factory=dict)
-    """Filter condition -> whether an object (with its id) matches a value."""
+    filters: Mapping[str, Condition] = field(default_factory=dict)
     sorts: Mapping[str, SortKey] = field(default_factory=dict)
+
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """Names of what devices see, `id` among them."""
+        seen = (name for name, prop in self.properties.items() if not prop.is_internal)
+        return frozenset({"id", *seen})
 
     # -- Source ----------------------------------------------------------------------------------
     async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
         """All or some objects, with the properties asked for."""
-
         found, state = await self.load_objects(context.services, request.account_id, request.ids)
-        wanted = request.properties
-        objects = [
-            obj if wanted is None else {k: v for k, v in obj.items() if k in wanted}
-            for obj in found
-        ]
+        wanted = self.shown if request.properties is None else request.properties
+        objects = [{k: v for k, v in obj.items() if k in wanted} for obj in found]
         known = {obj["id"] for obj in found}
         missing = [id for id in request.ids or () if id not in known]
         return GetResult(encode_state(Cursor(state)), objects, missing)
@@ -122,8 +139,9 @@ class ObjectType(Writer):
         if self.check is not None:
             await self.check(context, None, after)
         id = await context.tx.create(self.name, after, self.prefix)
-        told = {k: v for k, v in after.items() if k not in obj or given[k] != v}
-        return {"id": id} | told
+        return {"id": id} | {
+            k: v for k, v in after.items() if k in self.shown and (k not in obj or given[k] != v)
+        }
 
     def _complete(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Raises: SetError invalidProperties, naming every one that is wrong."""
@@ -170,7 +188,7 @@ class ObjectType(Writer):
         if self.check is not None:
             await self.check(context, before, after)
         await context.tx.update(self.name, id, before, after)
-        told = {k: v for k, v in after.items() if asked[k] != v}
+        told = {k: v for k, v in after.items() if k in self.shown and asked[k] != v}
         return told or None
 
     async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:

@@ -14,12 +14,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tindra.base.ids import ModSeq
-from tindra.core.datatype import Capability, Datatype, Feature, QueryPlan
-from tindra.core.errors import MethodError
+from tindra.core.datatype import Capability, Datatype, Feature
 from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx
-from tindra.features.objects import ObjectType, Property
-from tindra.wire.jmap.filter import fold_filter
+from tindra.features.objects import ObjectType, server_set
+from tindra.wire.jmap.filter import Condition, is_text
 
 QUOTA: Final = "urn:ietf:params:jmap:quota"
 QUOTAS_MAX: Final = 20
@@ -28,7 +27,6 @@ NAME_CHARS_MAX: Final = 100
 """Of the name of a quota root; it is shown to people."""
 _UNNAMED: Final = "Mailbox"
 """Many providers call their only quota root nothing at all."""
-_FILTER_TYPES: Final = {"name": str, "scope": str, "resourceType": str, "type": str}
 
 
 class ToldQuota(msgspec.Struct, frozen=True):
@@ -42,51 +40,29 @@ class ToldQuota(msgspec.Struct, frozen=True):
     """More than `used` at times: limits are lowered, and counting is not exact."""
 
 
-def _set(type: Any, default: Any = None) -> Property:
-    return Property(type, default, is_server_set=True)
-
-
 QUOTA_TYPE: Final = ObjectType(
     name="Quota",
     prefix="q",
     properties={
-        "resourceType": _set(str),
-        "used": _set(int, 0),
-        "hardLimit": _set(int, 0),
-        "scope": _set(str, "account"),
-        "name": _set(str, ""),
-        "types": _set(list[str], ["Email"]),
-        "warnLimit": _set(int | None),
-        "softLimit": _set(int | None),
-        "description": _set(str | None),
+        "resourceType": server_set(str),
+        "used": server_set(int, 0),
+        "hardLimit": server_set(int, 0),
+        "scope": server_set(str, "account"),
+        "name": server_set(str, ""),
+        "types": server_set(list[str], ["Email"]),
+        "warnLimit": server_set(int | None),
+        "softLimit": server_set(int | None),
+        "description": server_set(str | None),
     },
     filters={
-        "name": lambda obj, value: value.casefold() in obj["name"].casefold(),
-        "scope": lambda obj, value: obj["scope"] == value,
-        "resourceType": lambda obj, value: obj["resourceType"] == value,
-        "type": lambda obj, value: value in obj["types"],
+        "name": Condition(is_text, lambda obj, text: text.casefold() in obj["name"].casefold()),
+        "scope": Condition(is_text, lambda obj, value: obj["scope"] == value),
+        "resourceType": Condition(is_text, lambda obj, value: obj["resourceType"] == value),
+        "type": Condition(is_text, lambda obj, value: value in obj["types"]),
     },
     sorts={"name": lambda obj: obj["name"].casefold(), "used": lambda obj: obj["used"]},
 )
 """Source: RFC 9425 s4.1, s4.4"""
-
-
-class _QuotaQuerier:
-    """Checks the values of filter conditions, then queries as for any small type."""
-
-    def plan_query(
-        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
-    ) -> QueryPlan:
-        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        if filter is not None:
-            fold_filter(filter, _check_condition, lambda _operator, _parts: None)
-        return QUOTA_TYPE.plan_query(filter, sort, arguments)
-
-
-def _check_condition(condition: dict[str, Any]) -> None:
-    for name, value in condition.items():
-        if name in _FILTER_TYPES and not isinstance(value, _FILTER_TYPES[name]):
-            raise MethodError("invalidArguments", f"filter {name!r} does not take this value")
 
 
 async def list_updated_properties(reader: StoreReader, since: ModSeq) -> list[str] | None:
@@ -157,9 +133,9 @@ QUOTA_FEATURE = Feature(
         Datatype(
             name="Quota",
             capability=QUOTA,
-            properties=frozenset({"id", *QUOTA_TYPE.properties}),
+            properties=QUOTA_TYPE.shown,
             source=QUOTA_TYPE,
-            querier=_QuotaQuerier(),
+            querier=QUOTA_TYPE,
             list_updated_properties=list_updated_properties,
         ),
     ),

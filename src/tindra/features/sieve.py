@@ -8,7 +8,7 @@ managed. The content of a script is a blob; what is stored was checked, so that 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,21 +23,17 @@ from tindra.core.datatype import (
     Capability,
     Datatype,
     Feature,
-    GetRequest,
-    GetResult,
     Method,
     PropertyExtension,
-    QueryPlan,
     SetContext,
     SetRequest,
-    Writer,
 )
 from tindra.core.errors import MethodError, SetError
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx
-from tindra.features.objects import ObjectType, Property
-from tindra.wire.jmap.filter import fold_filter
+from tindra.features.objects import ObjectType, Property, internal, server_set
+from tindra.wire.jmap.filter import Condition, is_flag, is_text
 from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.evaluate import REDIRECTS_MAX
 from tindra.wire.sieve.grammar import EXTENSIONS, Script, check_script
@@ -51,7 +47,6 @@ SCRIPTS_MAX: Final = 50
 """maxNumberScripts: one of them is active, the others are for later."""
 ERROR_CHARS_MAX: Final = 300
 """Of a stored lastError."""
-_PUBLIC = ("name", "blobId", "isActive")
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp", "Cs"})
 """Controls and separators of lines. Source: RFC 9661 s2, RFC 5804 s1.6"""
 _SCRIPTS_CACHED = 64
@@ -101,57 +96,8 @@ def _choose_name(taken: Mapping[str, str]) -> str:
     return next(name for name in numbers if name not in taken)
 
 
-SIEVE_TYPE = ObjectType(
-    name="SieveScript",
-    prefix="f",
-    properties={
-        "name": Property(str | None, None),
-        "blobId": Property(str),
-        "isActive": Property(bool, False, is_server_set=True),
-        "activeMs": Property(int, 0, is_server_set=True),
-        "lastError": Property(str | None, None, is_server_set=True),
-    },
-    check=_check,
-    filters={
-        "name": lambda obj, text: text in obj["name"],
-        "isActive": lambda obj, value: obj["isActive"] is value,
-    },
-    sorts={"name": lambda obj: obj["name"], "isActive": lambda obj: obj["isActive"]},
-)
-"""Source: RFC 9661 s2. `activeMs`: since when it has been active; older mail is let be.
-`lastError`: why its last run that went wrong was ended; None once it is changed."""
-
-
-class ScriptSource:
-    """Reads SieveScripts without what only the server may know."""
-
-    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
-        """Source: RFC 9661 s2.3"""
-        if request.properties is None:
-            request = request._replace(properties=["id", *_PUBLIC])
-        return await SIEVE_TYPE.load_for_get(context, request)
-
-
-class ScriptQuerier:
-    """Checks the values of filter conditions, then queries as for any small type."""
-
-    def plan_query(
-        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
-    ) -> QueryPlan:
-        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-
-        def check(condition: dict[str, Any]) -> None:
-            for name, type in (("name", str), ("isActive", bool)):
-                if name in condition and not isinstance(condition[name], type):
-                    raise MethodError("invalidArguments", f"filter {name!r} takes another value")
-
-        if filter is not None:
-            fold_filter(filter, check, lambda _, __: None)
-        return SIEVE_TYPE.plan_query(filter, sort, arguments)
-
-
-class ScriptWriter(Writer):
-    """Makes, changes and activates SieveScripts."""
+class _ScriptType(ObjectType):
+    """A small type, of which one object at most is active."""
 
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
@@ -165,28 +111,6 @@ class ScriptWriter(Writer):
         ids = {call.resolve(blob_id) for blob_id in given if isinstance(blob_id, str)}
         contents = {id: await _find_problem(call.services, account_id, id) for id in sorted(ids)}
         return {"contents": contents}
-
-    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
-        """id -> stored object."""
-        return await SIEVE_TYPE.load(context, ids)
-
-    async def create(
-        self, context: SetContext, creation_id: str, obj: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Source: RFC 9661 s2.4"""
-        made = await SIEVE_TYPE.create(context, creation_id, obj)
-        return {k: v for k, v in made.items() if k in ("id", *_PUBLIC)}
-
-    async def update(
-        self, context: SetContext, id: str, before: dict[str, Any], patch: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Source: RFC 9661 s2.4"""
-        told = await SIEVE_TYPE.update(context, id, before, patch)
-        return {k: v for k, v in (told or {}).items() if k in _PUBLIC} or None
-
-    async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:
-        """Source: RFC 9661 s2.4"""
-        await SIEVE_TYPE.destroy(context, id, before)
 
     async def finish(
         self, context: SetContext, answer: dict[str, Any]
@@ -202,6 +126,27 @@ class ScriptWriter(Writer):
             changed |= await _set_active(context.tx, context.resolve(wanted))
         _tell(answer, changed)
         return []
+
+
+SIEVE_TYPE = _ScriptType(
+    name="SieveScript",
+    prefix="f",
+    properties={
+        "name": Property(str | None, None),
+        "blobId": Property(str),
+        "isActive": server_set(bool, False),
+        "activeMs": internal(int, 0),
+        "lastError": internal(str | None, None),
+    },
+    check=_check,
+    filters={
+        "name": Condition(is_text, lambda obj, text: text in obj["name"]),
+        "isActive": Condition(is_flag, lambda obj, value: obj["isActive"] is value),
+    },
+    sorts={"name": lambda obj: obj["name"], "isActive": lambda obj: obj["isActive"]},
+)
+"""Source: RFC 9661 s2. `activeMs`: since when it has been active; older mail is let be.
+`lastError`: why its last run that went wrong was ended; None once it is changed."""
 
 
 def _tell(answer: dict[str, Any], changed: Mapping[str, bool]) -> None:
@@ -329,10 +274,10 @@ SIEVE_FEATURE = Feature(
         Datatype(
             name="SieveScript",
             capability=SIEVE,
-            properties=frozenset({"id", *_PUBLIC}),
-            source=ScriptSource(),
-            writer=ScriptWriter(),
-            querier=ScriptQuerier(),
+            properties=SIEVE_TYPE.shown,
+            source=SIEVE_TYPE,
+            writer=SIEVE_TYPE,
+            querier=SIEVE_TYPE,
             set_arguments=frozenset({"onSuccessActivateScript", "onSuccessDeactivateScript"}),
             right="admin",
         ),

@@ -21,7 +21,7 @@ from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.sharing.rights import make_rights
 from tindra.model.mail import MailboxRow
-from tindra.wire.jmap.filter import FilterRule, fold_filter, plan_filter
+from tindra.wire.jmap.filter import Condition, is_flag, is_text, is_text_or_null, plan_filter
 
 COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
 MAILBOX_PROPERTIES = frozenset(
@@ -84,32 +84,13 @@ async def list_updated_properties(reader: StoreReader, since: ModSeq) -> list[st
 # -- query -------------------------------------------------------------------------------------
 
 
-def _contains(obj: dict[str, Any], value: str) -> bool:
-    return value.casefold() in str(obj["name"]).casefold()
-
-
-_FILTERS: dict[str, FilterRule] = {
-    "parentId": lambda obj, value: obj["parentId"] == value,
-    "name": _contains,
-    "role": lambda obj, value: obj["role"] == value,
-    "hasAnyRole": lambda obj, value: (obj["role"] is not None) is value,
-    "isSubscribed": lambda obj, value: obj["isSubscribed"] is value,
+_FILTERS = {
+    "parentId": Condition(is_text_or_null, lambda obj, id: obj["parentId"] == id),
+    "name": Condition(is_text, lambda obj, text: text.casefold() in obj["name"].casefold()),
+    "role": Condition(is_text_or_null, lambda obj, role: obj["role"] == role),
+    "hasAnyRole": Condition(is_flag, lambda obj, value: (obj["role"] is not None) is value),
+    "isSubscribed": Condition(is_flag, lambda obj, value: obj["isSubscribed"] is value),
 }
-_FILTER_TYPES = {
-    "parentId": str | None,
-    "name": str,
-    "role": str | None,
-    "hasAnyRole": bool,
-    "isSubscribed": bool,
-}
-
-
-def _check_values(condition: dict[str, Any]) -> None:
-    for name, value in condition.items():
-        if name in _FILTER_TYPES and not isinstance(value, _FILTER_TYPES[name]):
-            raise MethodError("invalidArguments", f"the filter {name!r} does not take this value")
-
-
 _SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sortOrder": lambda obj: obj["sortOrder"],
     "name": lambda obj: obj["name"].casefold(),
@@ -124,8 +105,6 @@ class MailboxQuerier:
     ) -> MailboxQueryPlan:
         """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
         match = plan_filter(filter, _FILTERS)
-        if filter is not None:
-            fold_filter(filter, _check_values, lambda _operator, _parts: None)
         keys = []
         for comparator in sort or []:
             check_names(comparator, ("property", "isAscending", "collation"))

@@ -21,10 +21,7 @@ from tindra.core.datatype import (
     CallContext,
     Capability,
     Datatype,
-    GetRequest,
-    GetResult,
     PropertyExtension,
-    QueryPlan,
     SetContext,
     SetRequest,
 )
@@ -41,9 +38,10 @@ from tindra.features.mail.writing.envelope import (
     make_envelope,
 )
 from tindra.features.mail.writing.message_head import MessageHead, read_head
-from tindra.features.objects import ObjectType, Property, SortKey
+from tindra.features.objects import ObjectType, Property, SortKey, internal, server_set
 from tindra.model.mail import EmailRow, parse_email_id
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
+from tindra.wire.jmap.filter import Condition, is_date, is_ids, is_text
 from tindra.wire.mime.header import as_message_ids
 
 TOPIC: Final = "submission"
@@ -63,12 +61,6 @@ _SUBMISSIONS_LEFT = 500
 SendState = Literal["pending", "sending", "uncertain", "final", "canceled"]
 """pending: to be sent, cancelable. sending: the server is being given the message. uncertain: the
 connection was lost before the answer. final: all is known."""
-
-_PUBLIC = (
-    "identityId", "emailId", "threadId", "envelope", "sendAt", "undoStatus", "deliveryStatus",
-    "dsnBlobIds", "mdnBlobIds",
-)  # fmt: skip
-_INTERNAL = ("blobId", "sendState", "messageId", "automatic")
 
 
 def cut_reply(reply: str) -> str:
@@ -123,10 +115,8 @@ def _sent_ms(obj: dict[str, Any]) -> int:
     return parse_utc_date(obj["sendAt"]) or 0
 
 
-def _moment_ms(text: Any) -> int:
-    moment = parse_utc_date(text)
-    assert moment is not None, "the querier checks the values of conditions"
-    return moment
+def _is_since(obj: dict[str, Any], date: str) -> bool:
+    return _sent_ms(obj) >= (parse_utc_date(date) or 0)
 
 
 SUBMISSION_TYPE = ObjectType(
@@ -135,74 +125,32 @@ SUBMISSION_TYPE = ObjectType(
     properties={
         "identityId": Property(str, is_immutable=True),
         "emailId": Property(str, is_immutable=True),
-        "threadId": Property(str, is_server_set=True),
+        "threadId": server_set(str),
         "envelope": Property(dict[str, Any], None, is_immutable=True),
-        "sendAt": Property(str, is_server_set=True),
+        "sendAt": server_set(str),
         "undoStatus": Property(Literal["pending", "final", "canceled"], "pending"),
-        "deliveryStatus": Property(dict[str, Any] | None, None, is_server_set=True),
-        "dsnBlobIds": Property(list[str], [], is_server_set=True),
-        "mdnBlobIds": Property(list[str], [], is_server_set=True),
-        "blobId": Property(str, "", is_server_set=True),
-        "sendState": Property(str, "final", is_server_set=True),
-        "messageId": Property(str, "", is_server_set=True),
-        "automatic": Property(str, "", is_server_set=True),
+        "deliveryStatus": server_set(dict[str, Any] | None),
+        "dsnBlobIds": server_set(list[str], []),
+        "mdnBlobIds": server_set(list[str], []),
+        "blobId": internal(str, ""),
+        "sendState": internal(SendState, "final"),
+        "messageId": internal(str, ""),
+        "automatic": internal(str, ""),
     },
     check=_check,
     filters={
-        "identityIds": lambda obj, ids: obj["identityId"] in ids,
-        "emailIds": lambda obj, ids: obj["emailId"] in ids,
-        "threadIds": lambda obj, ids: obj["threadId"] in ids,
-        "undoStatus": lambda obj, status: obj["undoStatus"] == status,
-        "before": lambda obj, date: _sent_ms(obj) < _moment_ms(date),
-        "after": lambda obj, date: _sent_ms(obj) >= _moment_ms(date),
+        "identityIds": Condition(is_ids, lambda obj, ids: obj["identityId"] in ids),
+        "emailIds": Condition(is_ids, lambda obj, ids: obj["emailId"] in ids),
+        "threadIds": Condition(is_ids, lambda obj, ids: obj["threadId"] in ids),
+        "undoStatus": Condition(is_text, lambda obj, status: obj["undoStatus"] == status),
+        "before": Condition(is_date, lambda obj, date: not _is_since(obj, date)),
+        "after": Condition(is_date, _is_since),
     },
     # The RFC's text says sentAt where it means sendAt; both names are understood.
     sorts={name: _sort_by(name) for name in ("emailId", "threadId", "sendAt")}
     | {"sentAt": _sort_by("sendAt")},
 )
 """Source: RFC 8621 s7, s7.3"""
-
-
-class SubmissionSource:
-    """Reads EmailSubmissions without what only the server may know."""
-
-    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
-        """Source: RFC 8621 s7.1"""
-        if request.properties is None:
-            request = request._replace(properties=["id", *_PUBLIC])
-        return await SUBMISSION_TYPE.load_for_get(context, request)
-
-
-class SubmissionQuerier:
-    """Checks the values of filter conditions, then queries as for any small type."""
-
-    def plan_query(
-        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
-    ) -> QueryPlan:
-        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        _check_filter(filter)
-        return SUBMISSION_TYPE.plan_query(filter, sort, arguments)
-
-
-def _check_filter(filter: Any) -> None:
-    pending = [filter]
-    while pending:
-        item = pending.pop()
-        if not isinstance(item, dict):
-            continue
-        if "operator" in item:
-            conditions = item.get("conditions")
-            pending.extend(conditions if isinstance(conditions, list) else [])
-            continue
-        for name, value in item.items():
-            if name in ("identityIds", "emailIds", "threadIds"):
-                good = isinstance(value, list) and all(isinstance(id, str) for id in value)
-            elif name in ("before", "after"):
-                good = parse_utc_date(value) is not None
-            else:
-                good = name != "undoStatus" or isinstance(value, str)
-            if not good:
-                raise MethodError("invalidArguments", f"filter {name!r} does not take this value")
 
 
 class _Outgoing(NamedTuple):
@@ -254,7 +202,7 @@ class SubmissionWriter:
         id = await context.tx.create("EmailSubmission", after, SUBMISSION_TYPE.prefix)
         await context.tx.put_outbox(TOPIC, id, None, send_ms)
         context.prepared["emails"][id] = after["emailId"]
-        told = {name: after[name] for name in _PUBLIC if obj.get(name) != after[name]}
+        told = {k: v for k, v in after.items() if k in SUBMISSION_TYPE.shown and obj.get(k) != v}
         if isinstance(obj.get("envelope"), dict):
             told.pop("envelope", None)
         return {"id": id} | told
@@ -268,7 +216,7 @@ class SubmissionWriter:
             # Due at once, so that the intent of a mail for next month does not wait till then.
             await context.tx.put_outbox(TOPIC, id)
         context.prepared["emails"][id] = before["emailId"]
-        return {k: v for k, v in (told or {}).items() if k not in _INTERNAL} or None
+        return told
 
     async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:
         """Forget it; refused while it may still be sent, because its delivery depends on it."""
@@ -451,10 +399,10 @@ SUBMISSION_CAPABILITY = Capability(
 EMAIL_SUBMISSION = Datatype(
     name="EmailSubmission",
     capability=SUBMISSION,
-    properties=frozenset({"id", *_PUBLIC}),
-    source=SubmissionSource(),
+    properties=SUBMISSION_TYPE.shown,
+    source=SUBMISSION_TYPE,
     writer=SubmissionWriter(),
-    querier=SubmissionQuerier(),
+    querier=SUBMISSION_TYPE,
     set_arguments=frozenset({"onSuccessUpdateEmail", "onSuccessDestroyEmail"}),
     right="triage",
 )

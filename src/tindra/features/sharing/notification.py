@@ -20,54 +20,49 @@ from tindra.core.datatype import (
     Datatype,
     GetRequest,
     GetResult,
-    QueryPlan,
     SetContext,
     Writer,
 )
-from tindra.core.errors import MethodError, SetError
+from tindra.core.errors import SetError
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
-from tindra.features.objects import ObjectType, Property
+from tindra.features.objects import ObjectType, server_set
 from tindra.features.sharing.principal import PRINCIPALS, check_home
 from tindra.model.sharing import SHARE_RIGHTS, ShareNotice, ShareSeen
 from tindra.wire.jmap.date import encode_utc_date, parse_utc_date
+from tindra.wire.jmap.filter import Condition, is_date_or_null, is_text
 
 TYPE: Final = "ShareNotification"
-_DATES = frozenset({"after", "before"})
-
-
-def _set(type: Any) -> Property:
-    return Property(type, None, is_server_set=True)
 
 
 def _made_ms(obj: Mapping[str, Any]) -> int:
     return parse_utc_date(obj["created"]) or 0
 
 
-def _moment_ms(text: Any) -> int:
-    moment = parse_utc_date(text)
-    assert moment is not None, "the querier checks the values of conditions"
-    return moment
+def _is_since(obj: Mapping[str, Any], date: str) -> bool:
+    return _made_ms(obj) >= (parse_utc_date(date) or 0)
 
 
 _NOTIFICATION: Final = ObjectType(
     name=TYPE,
     prefix="n",
     properties={
-        "created": _set(str),
-        "changedBy": _set(dict[str, Any]),
-        "objectType": _set(str),
-        "objectAccountId": _set(str),
-        "objectId": _set(str),
-        "oldRights": _set(dict[str, bool] | None),
-        "newRights": _set(dict[str, bool] | None),
-        "name": _set(str),
+        "created": server_set(str),
+        "changedBy": server_set(dict[str, Any]),
+        "objectType": server_set(str),
+        "objectAccountId": server_set(str),
+        "objectId": server_set(str),
+        "oldRights": server_set(dict[str, bool] | None),
+        "newRights": server_set(dict[str, bool] | None),
+        "name": server_set(str),
     },
     filters={
-        "after": lambda obj, date: date is None or _made_ms(obj) >= _moment_ms(date),
-        "before": lambda obj, date: date is None or _made_ms(obj) < _moment_ms(date),
-        "objectType": lambda obj, value: obj["objectType"] == value,
-        "objectAccountId": lambda obj, value: obj["objectAccountId"] == value,
+        "after": Condition(is_date_or_null, lambda obj, date: not date or _is_since(obj, date)),
+        "before": Condition(
+            is_date_or_null, lambda obj, date: not date or not _is_since(obj, date)
+        ),
+        "objectType": Condition(is_text, lambda obj, value: obj["objectType"] == value),
+        "objectAccountId": Condition(is_text, lambda obj, id: obj["objectAccountId"] == id),
     },
     sorts={"created": _made_ms},
 )
@@ -105,36 +100,13 @@ class _Writer(Writer):
         await context.tx.destroy(TYPE, id, before)
 
 
-class _Querier:
-    def plan_query(
-        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
-    ) -> QueryPlan:
-        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        pending = [filter]
-        while pending:
-            item = pending.pop()
-            if isinstance(item, dict) and "operator" in item:
-                conditions = item.get("conditions")
-                pending.extend(conditions if isinstance(conditions, list) else [])
-            elif isinstance(item, dict):
-                _check_condition(item)
-        return _NOTIFICATION.plan_query(filter, sort, arguments)
-
-
-def _check_condition(condition: Mapping[str, Any]) -> None:
-    for name, value in condition.items():
-        is_date = value is None or parse_utc_date(value) is not None
-        if not (is_date if name in _DATES else isinstance(value, str)):
-            raise MethodError("invalidArguments", f"filter {name[:60]!r} not of this value")
-
-
 NOTIFICATION_TYPE: Final = Datatype(
     name=TYPE,
     capability=PRINCIPALS,
-    properties=frozenset({"id", *_NOTIFICATION.properties}),
+    properties=_NOTIFICATION.shown,
     source=_Source(),
     writer=_Writer(),
-    querier=_Querier(),
+    querier=_NOTIFICATION,
 )
 
 

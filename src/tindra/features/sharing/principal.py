@@ -21,10 +21,7 @@ from tindra.core.arguments import check_names, check_set_count, take_ids, take_o
 from tindra.core.datatype import (
     CallContext,
     Datatype,
-    GetRequest,
-    GetResult,
     Method,
-    QueryPlan,
 )
 from tindra.core.errors import MethodError, SetError
 from tindra.core.methods.changes import run_changes
@@ -33,8 +30,9 @@ from tindra.core.methods.query import run_query, run_query_changes
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.core.tx import Tx, transact
-from tindra.features.objects import ObjectType, Property
+from tindra.features.objects import ObjectType, server_set
 from tindra.model.account import User
+from tindra.wire.jmap.filter import Condition, is_ids, is_text
 from tindra.wire.jmap.pointer import PatchError, apply_patch
 
 PRINCIPALS: Final = "urn:ietf:params:jmap:principals"
@@ -50,35 +48,35 @@ _OWN = ("name", "description", "timeZone")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def _contains(value: Any, text: str) -> bool:
-    return isinstance(value, str) and text.casefold() in value.casefold()
-
-
-def _set(type: Any) -> Property:
-    return Property(type, None, is_server_set=True)
+def _search(*names: str) -> Condition:
+    """Text that occurs in one of these properties."""
+    return Condition(
+        is_text,
+        lambda obj, text: any(text.casefold() in (obj[name] or "").casefold() for name in names),
+    )
 
 
 PRINCIPAL: Final = ObjectType(
     name="Principal",
     prefix="u",
     properties={
-        "type": _set(str),
-        "name": _set(str),
-        "description": _set(str | None),
-        "email": _set(str | None),
-        "timeZone": _set(str | None),
-        "capabilities": _set(dict[str, Any]),
-        "accounts": _set(dict[str, Any] | None),
+        "type": server_set(str),
+        "name": server_set(str),
+        "description": server_set(str | None),
+        "email": server_set(str | None),
+        "timeZone": server_set(str | None),
+        "capabilities": server_set(dict[str, Any]),
+        "accounts": server_set(dict[str, Any] | None),
     },
     filters={
-        "accountIds": lambda obj, ids: not set(ids).isdisjoint(obj["accounts"] or ()),
-        "email": lambda obj, text: _contains(obj["email"], text),
-        "name": lambda obj, text: _contains(obj["name"], text),
-        "text": lambda obj, text: any(
-            _contains(obj[name], text) for name in ("name", "email", "description")
+        "accountIds": Condition(
+            is_ids, lambda obj, ids: not set(ids).isdisjoint(obj["accounts"] or ())
         ),
-        "type": lambda obj, value: obj["type"] == value,
-        "timeZone": lambda obj, value: obj["timeZone"] == value,
+        "email": _search("email"),
+        "name": _search("name"),
+        "text": _search("name", "email", "description"),
+        "type": Condition(is_text, lambda obj, value: obj["type"] == value),
+        "timeZone": Condition(is_text, lambda obj, value: obj["timeZone"] == value),
     },
     sorts={
         "name": lambda obj: obj["name"].casefold(),
@@ -163,47 +161,12 @@ def check_home(caller: Caller, account_id: object) -> None:
 
 
 # -- methods ---------------------------------------------------------------------------------------
-class _Source:
-    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
-        """Source: RFC 9670 s2.1"""
-        return await PRINCIPAL.load_for_get(context, request)
-
-
-class _Querier:
-    def plan_query(
-        self, filter: Any, sort: list[dict[str, Any]] | None, arguments: dict[str, Any]
-    ) -> QueryPlan:
-        """Raises: MethodError invalidArguments, unsupportedFilter, unsupportedSort."""
-        _check_filter(filter)
-        return PRINCIPAL.plan_query(filter, sort, arguments)
-
-
-def _check_filter(filter: Any) -> None:
-    """Raises: MethodError invalidArguments for a value of the wrong kind."""
-    pending = [filter]
-    while pending:
-        item = pending.pop()
-        if not isinstance(item, dict):
-            continue
-        conditions = item.get("conditions")
-        if "operator" in item:
-            pending.extend(conditions if isinstance(conditions, list) else [])
-            continue
-        for name, value in item.items():
-            if name == "accountIds":
-                good = isinstance(value, list) and all(isinstance(id, str) for id in value)
-            else:
-                good = isinstance(value, str)
-            if not good:
-                raise MethodError("invalidArguments", f"filter {name[:60]!r} not of this value")
-
-
 PRINCIPAL_TYPE: Final = Datatype(
     name="Principal",
     capability=PRINCIPALS,
-    properties=frozenset({"id", *PRINCIPAL.properties}),
-    source=_Source(),
-    querier=_Querier(),
+    properties=PRINCIPAL.shown,
+    source=PRINCIPAL,
+    querier=PRINCIPAL,
 )
 
 

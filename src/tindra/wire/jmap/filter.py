@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tindra.base import limits
+from tindra.wire.jmap.date import parse_utc_date
 
 FILTER_DEPTH_MAX: Final = 20
 """Operators inside each other: above any client, below the stack."""
 T = TypeVar("T")
 Match = Callable[[dict[str, Any]], bool]
-FilterRule = Callable[[dict[str, Any], Any], bool]
-"""Whether an object (with its id) matches the value of a FilterCondition."""
+
+
+class Condition(NamedTuple):
+    """One property of a FilterCondition: which values it takes, and what they match."""
+
+    takes: Callable[[Any], bool]
+    """`is_text`, `is_flag` ... below."""
+    matches: Callable[[dict[str, Any], Any], bool]
+    """Whether an object (with its id) matches a value that was taken."""
 
 
 class FilterError(Exception):
@@ -56,17 +64,49 @@ def fold_filter(
     return join(operator, [fold_filter(c, leaf, join, depth + 1, budget) for c in conditions])
 
 
-def plan_filter(filter: Any, rules: Mapping[str, FilterRule]) -> Callable[[dict[str, Any]], bool]:
+def is_text(value: Any) -> bool:
+    """A String."""
+    return isinstance(value, str)
+
+
+def is_text_or_null(value: Any) -> bool:
+    """A String or null."""
+    return isinstance(value, str | None)
+
+
+def is_flag(value: Any) -> bool:
+    """A Boolean."""
+    return isinstance(value, bool)
+
+
+def is_ids(value: Any) -> bool:
+    """A list of ids, or of texts that may turn out to be none."""
+    return isinstance(value, list) and all(isinstance(id, str) for id in value)
+
+
+def is_date(value: Any) -> bool:
+    """A UTCDate."""
+    return parse_utc_date(value) is not None
+
+
+def is_date_or_null(value: Any) -> bool:
+    """A UTCDate or null."""
+    return value is None or is_date(value)
+
+
+def plan_filter(filter: Any, rules: Mapping[str, Condition]) -> Match:
     """A predicate from a filter, or from null, which all objects match.
 
     Raises: FilterError invalidArguments, unsupportedFilter.
     """
 
     def leaf(condition: dict[str, Any]) -> Match:
-        for name in condition:
+        for name, value in condition.items():
             if name not in rules:
                 raise FilterError("unsupportedFilter", f"there is no filter {name[:60]!r}")
-        return lambda obj: all(rules[name](obj, value) for name, value in condition.items())
+            if not rules[name].takes(value):
+                raise FilterError("invalidArguments", f"filter {name!r} does not take this value")
+        return lambda obj: all(rules[name].matches(obj, v) for name, v in condition.items())
 
     def join(operator: str, parts: list[Match]) -> Match:
         if operator == "AND":

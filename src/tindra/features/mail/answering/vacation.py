@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tindra.base.ids import AccountId, ModSeq
+from tindra.base.ids import ModSeq
 from tindra.core.datatype import (
     CallContext,
     Capability,
@@ -18,14 +18,13 @@ from tindra.core.datatype import (
     GetRequest,
     GetResult,
     SetContext,
-    SetRequest,
 )
 from tindra.core.errors import SetError
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.answering.message import SUBJECT_CHARS_MAX, AnswerText
 from tindra.features.mail.answering.sending import cancel_leaving
-from tindra.features.objects import ObjectType, Property
+from tindra.features.objects import ObjectType, Property, internal
 from tindra.wire.jmap.date import parse_utc_date
 
 VACATION: Final = "urn:ietf:params:jmap:vacationresponse"
@@ -35,7 +34,6 @@ ANSWER_AGAIN_MS: Final = 7 * 24 * 3600 * 1000
 BODY_CHARS_MAX: Final = 60_000
 """Of textBody and of htmlBody: both, as JSON, must find room in one small object."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_PUBLIC = ("isEnabled", "fromDate", "toDate", "subject", "textBody", "htmlBody")
 
 
 async def _check(
@@ -58,7 +56,47 @@ async def _check(
         await cancel_leaving(context.tx, "vacation")
 
 
-VACATION_TYPE = ObjectType(
+class _VacationType(ObjectType):
+    """A small type of one object, stored or not."""
+
+    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
+        """Source: RFC 8621 s8.1"""
+
+        async def read(reader: StoreReader) -> tuple[dict[str, Any], ModSeq]:
+            states = await reader.load_states()
+            return await load_vacation(reader), states.get("VacationResponse", ModSeq(0))
+
+        vacation, state = await context.services.store.read(request.account_id, read)
+        wanted = request.properties or self.shown
+        obj = {k: v for k, v in ({"id": SINGLETON} | vacation).items() if k in wanted}
+        asked = [SINGLETON] if request.ids is None else request.ids
+        missing = [id for id in asked if id != SINGLETON]
+        return GetResult(encode_state(Cursor(state)), [obj] if SINGLETON in asked else [], missing)
+
+    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
+        """The object, if it was asked for."""
+        return {SINGLETON: await load_vacation(context.tx.store)} if SINGLETON in ids else {}
+
+    async def create(
+        self, context: SetContext, creation_id: str, obj: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Raises: SetError singleton. Source: RFC 8621 s8.2"""
+        raise SetError("singleton", "there is one of these, and only one")
+
+    async def update(
+        self, context: SetContext, id: str, before: dict[str, Any], patch: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Raises: SetError forbidden, invalidProperties, invalidPatch, tooLarge."""
+        if "send" not in context.access.rights:
+            raise SetError("forbidden", "this needs the right to send in the account")
+        return await super().update(context, id, before, patch)
+
+    async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:
+        """Raises: SetError singleton. Source: RFC 8621 s8.2"""
+        raise SetError("singleton", "it cannot be destroyed, only disabled")
+
+
+VACATION_TYPE = _VacationType(
     name="VacationResponse",
     prefix="v",
     properties={
@@ -68,7 +106,7 @@ VACATION_TYPE = ObjectType(
         "subject": Property(str | None, None),
         "textBody": Property(str | None, None),
         "htmlBody": Property(str | None, None),
-        "enabledMs": Property(int, 0, is_server_set=True),
+        "enabledMs": internal(int, 0),
     },
     check=_check,
 )
@@ -101,70 +139,13 @@ def make_answer_text(vacation: Mapping[str, Any]) -> AnswerText:
     return AnswerText(vacation["subject"], vacation["textBody"], vacation["htmlBody"])
 
 
-class VacationSource:
-    """Reads the one object, stored or not."""
-
-    async def load_for_get(self, context: CallContext, request: GetRequest) -> GetResult:
-        """Source: RFC 8621 s8.1"""
-
-        async def read(reader: StoreReader) -> tuple[dict[str, Any], ModSeq]:
-            states = await reader.load_states()
-            return await load_vacation(reader), states.get("VacationResponse", ModSeq(0))
-
-        vacation, state = await context.services.store.read(request.account_id, read)
-        wanted = request.properties or ["id", *_PUBLIC]
-        obj = {k: v for k, v in ({"id": SINGLETON} | vacation).items() if k in wanted}
-        asked = [SINGLETON] if request.ids is None else request.ids
-        missing = [id for id in asked if id != SINGLETON]
-        return GetResult(encode_state(Cursor(state)), [obj] if SINGLETON in asked else [], missing)
-
-
-class VacationWriter:
-    """Changes the one object."""
-
-    async def prepare(
-        self, call: CallContext, account_id: AccountId, request: SetRequest
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
-        """The object, if it was asked for."""
-        return {SINGLETON: await load_vacation(context.tx.store)} if SINGLETON in ids else {}
-
-    async def create(
-        self, context: SetContext, creation_id: str, obj: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Raises: SetError singleton. Source: RFC 8621 s8.2"""
-        raise SetError("singleton", "there is one of these, and only one")
-
-    async def update(
-        self, context: SetContext, id: str, before: dict[str, Any], patch: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """Raises: SetError forbidden, invalidProperties, invalidPatch, tooLarge."""
-        if "send" not in context.access.rights:
-            raise SetError("forbidden", "this needs the right to send in the account")
-        told = await VACATION_TYPE.update(context, id, before, patch)
-        return {k: v for k, v in (told or {}).items() if k in _PUBLIC} or None
-
-    async def destroy(self, context: SetContext, id: str, before: dict[str, Any]) -> None:
-        """Raises: SetError singleton. Source: RFC 8621 s8.2"""
-        raise SetError("singleton", "it cannot be destroyed, only disabled")
-
-    async def finish(
-        self, context: SetContext, answer: dict[str, Any]
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """No implicit calls."""
-        return []
-
-
 VACATION_CAPABILITY = Capability(VACATION, is_of_mailbox=True)
 """Source: RFC 8621 s1.3.3"""
 
 VACATION_RESPONSE = Datatype(
     name="VacationResponse",
     capability=VACATION,
-    properties=frozenset({"id", *_PUBLIC}),
-    source=VacationSource(),
-    writer=VacationWriter(),
+    properties=VACATION_TYPE.shown,
+    source=VACATION_TYPE,
+    writer=VACATION_TYPE,
 )
