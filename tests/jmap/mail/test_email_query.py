@@ -436,8 +436,9 @@ async def test_a_sort_by_keyword_needs_one_and_no_other_sort_takes_it(
 
 
 async def test_the_session_names_the_sorts_there_are(world: World) -> None:
-    mail = world.registry.capabilities["urn:ietf:params:jmap:mail"]
-    for name in mail.account["emailQuerySortOptions"]:
+    access = world.caller.accounts[world.account_id]
+    told = world.registry.list_account_capabilities(world.caller, access)
+    for name in told["urn:ietf:params:jmap:mail"]["emailQuerySortOptions"]:
         more = {"keyword": "x"} if "Keyword" in name else {}
         assert await world.call("Email/query", sort=[{"property": name} | more])
 

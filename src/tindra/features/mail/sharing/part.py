@@ -130,9 +130,7 @@ class PartReader:
         begin = since if since.id is None else Cursor(ModSeq(since.modseq - 1))
         moves = await self._whole.list_moves(list(self._readable), begin, docs, _MOVES_MAX)
         visible = {row.id for row in await self.load_emails(docs)}
-        moved: dict[int, list[Move]] = {}
-        for move in moves:
-            moved.setdefault(move.doc_id, []).append(move)
+        moved = _by_email(moves)
         fold = Fold(page.cursor, page.has_more, is_paging=since.id is not None)
         made = set(page.created)
         for id, doc_id in zip(ids, map(parse_email_id, ids), strict=True):
@@ -155,31 +153,29 @@ class PartReader:
         reach = _MOVES_PER_THREAD * limit
         moves = await self._whole.list_moves(list(self._readable), since, None, reach + 1)
         has_more = len(moves) > reach
-        by_thread: dict[str, list[Move]] = {}
+        docs: dict[str, set[int]] = {}
         place = Cursor((await self._whole.load_states()).get("Thread", ModSeq(0)))
         done = since
         for move in moves[:reach]:
             here = Cursor(move.modseq, encode_email_id(move.doc_id))
-            if move.thread_id not in by_thread and len(by_thread) == limit:
+            if move.thread_id not in docs and len(docs) == limit:
                 has_more = True
                 break
-            by_thread.setdefault(move.thread_id, []).append(move)
+            docs.setdefault(move.thread_id, set()).add(move.doc_id)
             done = here
         fold = Fold(done if has_more else place, has_more, is_paging=since.id is not None)
-        there = {row.id: row for row in await self.load_threads(list(by_thread))}
-        gone = [move.doc_id for own in by_thread.values() for move in own]
-        await self.load_emails(gone)
-        for id, own in by_thread.items():
-            row = there.get(ThreadId(id))
-            moved = {move.doc_id for move in own}
-            stayed = row is not None and any(
-                parse_email_id(email_id) not in moved for email_id in row.email_ids
-            )
-            was_there = stayed or any(
-                self._was_visible([move for move in own if move.doc_id == doc_id])
-                for doc_id in moved
-            )
-            sort_out(fold, id, was_there, row is not None, has_moved=True)
+        there = {row.id: row for row in await self.load_threads(list(docs))}
+        for row in there.values():
+            docs[row.id].update(d for d in map(parse_email_id, row.email_ids) if d is not None)
+        every = sorted(set[int]().union(*docs.values()))
+        if has_more:  # what was in sight at the beginning hangs on later moves, too
+            moves = await self._whole.list_moves(list(self._readable), since, every, _MOVES_MAX)
+        await self.load_emails(every)
+        moved = _by_email(moves)
+        for id, members in docs.items():
+            # One that did not move is listed because it is, and so was, in sight.
+            was_there = any(d not in moved or self._was_visible(moved[d]) for d in members)
+            sort_out(fold, id, was_there, id in there, has_moved=True)
         return fold.make_page()
 
     # -- mail ------------------------------------------------------------------------------------
@@ -332,3 +328,11 @@ class PartReader:
     async def list_moves(self, *_: Any) -> list[Move]:
         """Nothing: what a change is, is answered above."""
         return []
+
+
+def _by_email(moves: Sequence[Move]) -> dict[int, list[Move]]:
+    """doc_id -> its moves, in order."""
+    found: dict[int, list[Move]] = {}
+    for move in moves:
+        found.setdefault(move.doc_id, []).append(move)
+    return found
