@@ -489,8 +489,8 @@ async def _plan(store: SqliteStore, query: EmailQuery, *, is_rare: bool = True) 
     compiled = compile_query(ACCOUNT, query, sources)
 
     def explain(conn: apsw.Connection) -> str:
-        params = {**compiled.params, "stop": 50}
-        rows: Any = conn.execute("EXPLAIN QUERY PLAN " + compiled.ids_sql, params)
+        params = {**compiled.params, "take": 50, "skip": 0}
+        rows: Any = conn.execute("EXPLAIN QUERY PLAN " + compiled.list_sql(), params)
         return "; ".join(detail for *_, detail in rows)
 
     return await store.run_read(explain)

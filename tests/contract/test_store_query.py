@@ -30,7 +30,7 @@ from tests.contract.stores import (
 )
 from tindra.base.ids import AccountId
 from tindra.core.errors import MethodError
-from tindra.core.ports import StoreReader, StoreTx
+from tindra.core.ports import Page, StoreReader, StoreTx
 from tindra.model.mail import (
     EmailCondition,
     EmailQuery,
@@ -193,6 +193,8 @@ class Case:
     queries: list[EmailQuery]
     stop: int | None
     has_total: bool
+    page: Page[int]
+    """Its anchor is a place among the Emails, not all of which match; the last is nobody."""
 
 
 CASES = st.builds(
@@ -202,7 +204,68 @@ CASES = st.builds(
     queries=st.lists(QUERY, min_size=3, max_size=12),
     stop=st.none() | st.integers(0, 5),
     has_total=st.booleans(),
+    page=st.builds(
+        Page,
+        position=st.integers(-14, 14) | st.just(-(2**53)) | st.just(2**53 - 1),
+        limit=st.integers(0, 6) | st.just(1000),
+        anchor=st.none() | st.integers(0, 12),
+        offset=st.integers(-4, 4) | st.just(-(2**53)) | st.just(2**53 - 1),
+    ),
 )
+
+
+def _cut_plainly(ids: list[int], page: Page[int]) -> tuple[int, list[int]] | None:
+    """RFC 8620 s5.5, word by word."""
+    if page.anchor is not None:
+        if page.anchor not in ids:
+            return None
+        start = max(ids.index(page.anchor) + page.offset, 0)
+    elif page.position < 0:
+        start = max(page.position + len(ids), 0)
+    else:
+        start = page.position
+    return start, [id for place, id in enumerate(ids) if start <= place < start + page.limit]
+
+
+@settings(ON_STORES, max_examples=100)
+@given(case=CASES)
+def test_a_page_is_what_is_cut_from_the_whole(
+    both: tuple[Stores, Stores], runner: asyncio.Runner, case: Case
+) -> None:
+    """By the plainest queries too, which have ways of their own: a Mailbox or all mail by arrival,
+    whole or by Thread."""
+    plain = [
+        EmailQuery(filter, (EmailSort("receivedAt", is_ascending=up),), collapse_threads=threads)
+        for filter in (None, EmailCondition(in_mailbox=INBOX))
+        for up in (False, True)
+        for threads in (False, True)
+    ]
+
+    async def check() -> None:
+        for stores in both:
+            account_id = await open_account(stores)
+            await _fill(stores, account_id, case.drafts, case.texts)
+            numbers, _ = await stores.read(
+                lambda r: r.query_emails(EmailQuery(), None, False), account_id
+            )
+            page = case.page
+            if page.anchor is not None:
+                page = page._replace(anchor=dict(enumerate(numbers)).get(page.anchor, -1))
+            for query in (*case.queries, *plain):
+
+                async def ask(
+                    r: StoreReader, query: EmailQuery = query, page: Page[int] = page
+                ) -> Any:
+                    whole, _ = await r.query_emails(query, None, False)
+                    return whole, await r.query_page(query, page, case.has_total)
+
+                whole, found = await stores.read(ask, account_id)
+                expected = _cut_plainly(whole, page)
+                assert (found and (found.position, found.doc_ids)) == expected, query
+                if found is not None:
+                    assert found.total == (len(whole) if case.has_total else None), query
+
+    runner.run(check())
 
 
 @settings(ON_STORES, max_examples=120)

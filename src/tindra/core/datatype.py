@@ -16,7 +16,7 @@ from tindra.base.ids import AccountId, ModSeq
 from tindra.core.access import Access, Caller
 from tindra.core.errors import MethodError
 from tindra.core.part import Narrow
-from tindra.core.ports import StoreReader
+from tindra.core.ports import Page, StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Reaction, Tx
 from tindra.model.email_property import PropertyChange, PropertyPlan
@@ -176,18 +176,21 @@ class QueryWindow(NamedTuple):
     """The first so many; None for all."""
     has_total: bool
     until: Set[str] | None = None
-    beyond: int = 0
-    """Fewer will do, if they hold all of `until`, and so many `beyond` the last of those."""
+    """Fewer will do, if they hold all of these."""
+    page: Page[str] | None = None
+    """Only this is shown: a plan that can find it alone says where it begins."""
 
 
 class QueryAnswer(NamedTuple):
-    """The beginning of a query's result."""
+    """The beginning of a query's result, or a page of it."""
 
     ids: list[str]
     total: int | None
     state: ModSeq
     suffix: str = ""
     """Makes the state one of a kind, for a result that may change without any object changing."""
+    position: int | None = None
+    """Of the first of `ids`, when they are the page; None: they are the beginning."""
 
 
 class Querier(Protocol):

@@ -11,7 +11,7 @@ Every method works within the one account that the transaction was opened for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, UserId
 from tindra.model.account import Account, Grant, Token, User
@@ -28,6 +28,7 @@ from tindra.model.sharing import Move, Share, SharedAccount
 from tindra.model.stored import BlobRow, CommitInfo, ObjectRow, OutboxRow, TimerRow
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Cursor(NamedTuple):
@@ -51,6 +52,35 @@ class ChangePage(NamedTuple):
     cursor: Cursor
     """Where the next page starts."""
     has_more: bool
+
+
+class Page(NamedTuple, Generic[K]):
+    """Which of a result is wanted. Source: RFC 8620 s5.5"""
+
+    position: int
+    """Of the first, from 0; negative: from the end. An anchor takes its place."""
+    limit: int
+    anchor: K | None = None
+    offset: int = 0
+    """Of the first from the anchor."""
+
+    def cut(self, ids: Sequence[K]) -> tuple[int, list[K]] | None:
+        """Where it begins in a whole result, and what is on it; None without the anchor."""
+        start = max(0, len(ids) + self.position) if self.position < 0 else self.position
+        if self.anchor is not None:
+            if self.anchor not in ids:
+                return None
+            start = max(0, ids.index(self.anchor) + self.offset)
+        return start, list(ids[start : start + self.limit])
+
+
+class EmailPage(NamedTuple):
+    """A page of the result of an Email query."""
+
+    position: int
+    doc_ids: list[int]
+    total: int | None
+    """None unless asked for."""
 
 
 class StoreReader(Protocol):
@@ -105,6 +135,17 @@ class StoreReader(Protocol):
         are answered from the search index as far as its watermark goes.
         Cost: for one Mailbox by receivedAt, O(stop), whatever the size of the Mailbox.
         Source: RFC 8621 s4.4
+        """
+
+    async def query_page(
+        self, query: EmailQuery, page: Page[int], has_total: bool
+    ) -> EmailPage | None:
+        """A page of the same result; None when the anchor is not in it.
+
+        Cost: for one Mailbox by receivedAt O(limit), and a look at the index entries before an
+        anchor or a position to know it; else up to a look at every Email, but no more in memory
+        than lie before the page or (for what is read from the end) after it.
+        Source: RFC 8620 s5.5
         """
 
     # -- blobs, outbox, timers

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.jmap.mail_fixture import make_raw
 from tests.world import World
 from tindra.base import limits
-from tindra.core.ports import StoreReader
+from tindra.core.ports import Page, StoreReader
 from tindra.features.mail import email_query
 from tindra.features.mail.threading import make_base_subject
 from tindra.model.mail import EmailQuery
@@ -652,23 +652,23 @@ async def test_reading_the_beginning_of_a_mailbox_never_reads_it_all(
     """The store is asked for the window, not for everything."""
     shelf = Shelf(world)
     await shelf.fill(6)
-    asked: list[int | None] = []
+    asked: list[Page[int]] = []
     real = world.services.store.read
 
     async def spy(account_id: Any, fn: Any, **options: Any) -> Any:
         async def run(reader: StoreReader) -> Any:
-            query_emails = reader.query_emails
+            query_page = reader.query_page
 
-            async def spied(query: EmailQuery, stop: int | None, has_total: bool) -> Any:
-                asked.append(stop)
-                return await query_emails(query, stop, has_total)
+            async def spied(query: EmailQuery, page: Page[int], has_total: bool) -> Any:
+                asked.append(page)
+                return await query_page(query, page, has_total)
 
-            monkeypatch.setattr(reader, "query_emails", spied)
+            monkeypatch.setattr(reader, "query_page", spied)
             return await fn(reader)
 
         return await real(account_id, run, **options)
 
     monkeypatch.setattr(world.services.store, "read", spy)
     await world.call("Email/query", filter={"inMailbox": shelf.boxes[0]}, position=2, limit=3)
-    assert asked == [5]
+    assert asked == [Page(position=2, limit=3)]
     monkeypatch.undo()

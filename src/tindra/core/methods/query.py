@@ -20,7 +20,7 @@ from tindra.core.datatype import (
     QueryWindow,
 )
 from tindra.core.errors import MethodError, StateTooOld, Unavailable
-from tindra.core.ports import Cursor, StoreReader
+from tindra.core.ports import Cursor, Page, StoreReader
 from tindra.core.state import encode_state, parse_state
 
 COMPARATORS_MAX: Final = 20
@@ -65,7 +65,7 @@ def _plan(datatype: Datatype, arguments: dict[str, Any]) -> QueryPlan:
 async def run_query(
     context: CallContext, datatype: Datatype, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """Foo/query. Cost: the plan's, for the first position + limit ids.
+    """Foo/query. Cost: the plan's, for one page or the first position + limit ids.
 
     Raises: MethodError accountNotFound, invalidArguments, anchorNotFound, unsupportedFilter,
         unsupportedSort.
@@ -80,17 +80,16 @@ async def run_query(
     anchor = take_id(arguments, "anchor")
     has_total = take_bool(arguments, "calculateTotal")
     plan = _plan(datatype, arguments)
+    page = Page(position, limit, anchor, offset)
     stop = None if anchor is not None or position < 0 else position + limit
-    until = None if anchor is None else {anchor}
-    window = QueryWindow(stop, has_total, until, limit + max(0, offset))
-    found = await plan.list_ids(context, account_id, window)
-    start = _start(found, anchor, position, offset)
+    found = await plan.list_ids(context, account_id, QueryWindow(stop, has_total, page=page))
+    start, ids = _cut(found, page)
     answer: dict[str, Any] = {
         "accountId": account_id,
         "queryState": encode_state(Cursor(found.state)) + found.suffix,
         "canCalculateChanges": plan.can_calculate_changes,
         "position": start,
-        "ids": found.ids[start : start + limit],
+        "ids": ids,
     }
     if has_total:
         answer["total"] = found.total
@@ -99,14 +98,14 @@ async def run_query(
     return answer
 
 
-def _start(found: QueryAnswer, anchor: str | None, position: int, offset: int) -> int:
-    """Index of the first id to give. Source: RFC 8620 s5.5"""
-    if anchor is not None:
-        try:
-            return max(0, found.ids.index(anchor) + offset)
-        except ValueError:
-            raise MethodError("anchorNotFound", "the anchor is not in the result") from None
-    return max(0, len(found.ids) + position) if position < 0 else position
+def _cut(found: QueryAnswer, page: Page[str]) -> tuple[int, list[str]]:
+    """Where the page begins, and what is on it."""
+    if found.position is not None:
+        return found.position, found.ids
+    cut = page.cut(found.ids)
+    if cut is None:
+        raise MethodError("anchorNotFound", "the anchor is not in the result")
+    return cut
 
 
 async def run_query_changes(

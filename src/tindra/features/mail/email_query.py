@@ -5,7 +5,7 @@ The store answers everything but `header`, for which the messages themselves are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from tindra.core.arguments import check_names, take_bool
 from tindra.core.datatype import Affected, CallContext, QueryAnswer, QueryWindow
 from tindra.core.errors import MethodError, Unavailable
 from tindra.core.methods.query import READS_MAX
-from tindra.core.ports import Cursor, StoreReader
+from tindra.core.ports import Cursor, Page, StoreReader
 from tindra.core.services import Services
 from tindra.features.mail.indexing import run_index_catch_up
 from tindra.model.keyword import is_keyword
@@ -234,33 +234,71 @@ class EmailQueryPlan:
         # The index follows at its own pace, so what it adds later is no change of an Email.
         self.can_calculate_changes = not self._has_text
         self._is_quick = _is_quick(query)
+        filter = query.filter
+        self._is_kept = isinstance(filter, EmailCondition) and filter.in_mailbox is not None
+        """Of a quick query: the Mailbox knows the total."""
 
     async def list_ids(
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
-        """Cost: for all mail or one Mailbox by receivedAt O(ids that come back), else up to one
-        look at every Email."""
+        """The page, found by the store, or else the beginning.
+
+        Cost: for all mail or one Mailbox by receivedAt O(ids that come back), else up to one
+        look at every Email; a page far down, or around an anchor: see StoreReader.query_page.
+        """
+        if window.page is not None:
+            page = _to_docs(window.page)
+            is_short = page.anchor is None and 0 <= page.position <= QUICK_IDS_MAX - page.limit
+            is_long = not (self._is_quick and is_short) or (window.has_total and not self._is_kept)
+
+            async def read_page(reader: StoreReader, query: EmailQuery) -> QueryAnswer:
+                found = await reader.query_page(query, page, window.has_total)
+                if found is None:
+                    raise MethodError("anchorNotFound", "the anchor is not in the result")
+                ids: list[str] = [encode_email_id(doc) for doc in found.doc_ids]
+                state = await _load_state(reader)
+                return QueryAnswer(ids, found.total, state, position=found.position)
+
+            return await self._read(context, account_id, read_page, is_long=is_long)
         stops = [window.stop]
         if window.until is not None and self._is_quick:
             longest = float("inf") if window.stop is None else window.stop
             stops = [*(step for step in _STEPS if step < longest), window.stop]
         for stop in stops:
             answer = await self._list_first(context, account_id, window._replace(stop=stop))
-            if stop is None or len(answer.ids) < stop or _is_enough(answer.ids, window):
+            if stop is None or len(answer.ids) < stop:
+                break
+            if window.until is not None and window.until <= set(answer.ids):
                 break
         return answer
 
     async def _list_first(
         self, context: CallContext, account_id: AccountId, window: QueryWindow
     ) -> QueryAnswer:
+        async def read_first(reader: StoreReader, query: EmailQuery) -> QueryAnswer:
+            docs, total = await reader.query_emails(query, window.stop, window.has_total)
+            state = await _load_state(reader)
+            return QueryAnswer([encode_email_id(doc) for doc in docs], total, state)
+
+        is_short = window.stop is not None and window.stop <= QUICK_IDS_MAX
+        is_long = window.has_total or not (is_short and self._is_quick)
+        return await self._read(context, account_id, read_first, is_long=is_long)
+
+    async def _read(
+        self,
+        context: CallContext,
+        account_id: AccountId,
+        fn: Callable[[StoreReader, EmailQuery], Awaitable[QueryAnswer]],
+        *,
+        is_long: bool,
+    ) -> QueryAnswer:
+        """What `fn` reads, of words that are indexed and headers that were looked at."""
         suffix = ""
         if self._has_text and not await run_index_catch_up(
             context.whole_services or context.services, account_id
         ):
             # The index goes on without any change of an Email: this answer has no equal.
             suffix = f"-{context.services.clock.now_ms()}"
-        is_short = window.stop is not None and window.stop <= QUICK_IDS_MAX
-        is_long = window.has_total or not (is_short and self._is_quick)
         scan = _HeaderScan(context.services, account_id) if self._has_header else None
         for _ in range(READS_MAX):
             query, scanned = self._query, None
@@ -269,14 +307,12 @@ class EmailQueryPlan:
                 query = msgspec.structs.replace(query, filter=filter)
 
             async def read(reader: StoreReader, query: EmailQuery = query) -> QueryAnswer:
-                docs, total = await reader.query_emails(query, window.stop, window.has_total)
-                state = await _load_state(reader)
-                return QueryAnswer([encode_email_id(doc) for doc in docs], total, state, suffix)
+                return await fn(reader, query)
 
             answer = await context.services.store.read(account_id, read, is_long=is_long)
             # If Emails came while messages were looked at, those are looked at, too.
             if scanned in (None, answer.state):
-                return answer
+                return answer._replace(suffix=suffix)
         raise Unavailable("the account changes too fast for this query")
 
     async def list_affected(
@@ -315,13 +351,11 @@ class EmailQueryPlan:
         return affected if len(affected) <= 10 * limit else None
 
 
-def _is_enough(ids: list[str], window: QueryWindow) -> bool:
-    """Whether the beginning of a result holds what is wanted of it."""
-    places = {id: index for index, id in enumerate(ids)}
-    wanted = window.until or set()
-    if not wanted <= places.keys():
-        return False
-    return max((places[id] for id in wanted), default=-1) + window.beyond <= len(ids)
+def _to_docs(page: Page[str]) -> Page[int]:
+    """With the number of the Email that is the anchor; one that no Email has for any other id."""
+    doc_id = None if page.anchor is None else parse_email_id(page.anchor)
+    anchor = -1 if page.anchor is not None and doc_id is None else doc_id
+    return Page(page.position, page.limit, anchor, page.offset)
 
 
 async def _load_state(reader: StoreReader) -> ModSeq:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tindra.base.ids import AccountId, MailboxId, ModSeq, ThreadId, UserId
 from tindra.core.errors import StateTooOld
-from tindra.core.ports import ChangePage, Cursor
+from tindra.core.ports import ChangePage, Cursor, EmailPage, Page
 from tindra.model.mail import (
     EmailContent,
     EmailQuery,
@@ -138,6 +138,14 @@ class MemoryReader:
         """The first `stop` doc_ids of the result, and the whole count if asked for."""
         doc_ids = QueryRun(self._state.emails, self._load_index()).run(query)
         return doc_ids[:stop], len(doc_ids) if has_total else None
+
+    async def query_page(
+        self, query: EmailQuery, page: Page[int], has_total: bool
+    ) -> EmailPage | None:
+        """A page of the same result; None when the anchor is not in it."""
+        doc_ids = QueryRun(self._state.emails, self._load_index()).run(query)
+        found = page.cut(doc_ids)
+        return None if found is None else EmailPage(*found, len(doc_ids) if has_total else None)
 
     async def load_blobs(self, ids: Sequence[str]) -> dict[str, BlobRow]:
         """Blobs of this account, with their octets where they are stored inline."""

@@ -41,15 +41,44 @@ _SORT_COLUMNS: Final = {
 }
 
 
-class Compiled(NamedTuple):
-    """One query as SQL: the ids in order, and their count."""
+class Key(NamedTuple):
+    """What a result is ordered by, in turn."""
 
-    ids_sql: str
-    """Rows (doc_id, thread_id) in result order; `:stop` limits them (-1 for all)."""
-    count_sql: str
+    sql: str
+    """May stand beside a comparison as it is."""
+    is_ascending: bool
+
+
+class Compiled(NamedTuple):
+    """One query as SQL, in parts: what it reads, from where, in which order."""
+
+    doc: str
+    thread: str
+    body: str
+    """" FROM ... WHERE ..."; a condition may be added to it with AND."""
+    keys: tuple[Key, ...]
+    """The last of them is the driver's own, which no two rows share: nothing follows it."""
+    key_base: int
+    """The driver's key of an Email is its doc_id above this."""
     params: dict[str, Any]
     counted_mailbox: str | None
     """The Mailbox whose counters hold the total, when the filter is only inMailbox."""
+    is_every: bool
+    """There is no filter."""
+
+    def list_sql(self, where: str = "", *, is_reversed: bool = False, is_cut: bool = True) -> str:
+        """Rows (doc_id, thread_id) in result order, or from its end; from `:skip`, `:take` of them
+        (-1 for all), if it `is_cut`."""
+        order = ", ".join(
+            f"{key.sql} {'ASC' if key.is_ascending != is_reversed else 'DESC'}" for key in self.keys
+        )
+        cut = " LIMIT :take OFFSET :skip" if is_cut else ""
+        return f"SELECT {self.doc}, {self.thread}{self.body}{where} ORDER BY {order}{cut}"
+
+    def count_sql(self, where: str = "", *, is_collapsed: bool) -> str:
+        """How many there are, or how many Threads they are of."""
+        counted = f"DISTINCT {self.thread}" if is_collapsed else "*"
+        return f"SELECT count({counted}){self.body}{where}"
 
 
 class Sources(NamedTuple):
@@ -87,14 +116,15 @@ class _Compiler:
         join = ""
         if self._has_email and driver[0] != "email e":
             join = f" CROSS JOIN email e ON e.account_id = :a AND e.doc_id = {self._doc}"
-        body = f" FROM {driver[0]}{join} WHERE {' AND '.join(where)}"
-        counted = f"DISTINCT {self._thread}" if query.collapse_threads else "*"
-        stop = "" if query.collapse_threads else " LIMIT :stop"
         return Compiled(
-            f"SELECT {self._doc}, {self._thread}{body} ORDER BY {order}{stop}",
-            f"SELECT count({counted}){body}",
+            self._doc,
+            self._thread,
+            f" FROM {driver[0]}{join} WHERE {' AND '.join(where)}",
+            order,
+            self._key_base,
             self._params,
             _only_mailbox(query.filter),
+            query.filter is None,
         )
 
     def _bind(self, value: Any) -> str:
@@ -261,18 +291,18 @@ class _Compiler:
         )
 
     # -- the order --------------------------------------------------------------------------------
-    def _order(self, sort: tuple[EmailSort, ...]) -> str:
+    def _order(self, sort: tuple[EmailSort, ...]) -> tuple[Key, ...]:
         """doc_id order is receivedAt order, so a last receivedAt needs no column, and no tie."""
-        keys: list[str] = []
+        keys: list[Key] = []
         for place, comparator in enumerate(sort):
-            direction = "ASC" if comparator.is_ascending else "DESC"
+            is_ascending = comparator.is_ascending
             if comparator.property != "receivedAt":
-                keys.append(f"{self._sort_key(comparator)} {direction}")
+                keys.append(Key(self._sort_key(comparator), is_ascending))
             elif place == len(sort) - 1:
-                return ", ".join([*keys, f"{self._key} {direction}"])
+                return (*keys, Key(self._key, is_ascending))
             else:
-                keys.append(f"({self._doc} >> {DOC_COUNTER_BITS}) {direction}")
-        return ", ".join([*keys, f"{self._key} DESC"])
+                keys.append(Key(f"({self._doc} >> {DOC_COUNTER_BITS})", is_ascending))
+        return (*keys, Key(self._key, is_ascending=False))
 
     def _sort_key(self, comparator: EmailSort) -> str:
         column = _SORT_COLUMNS.get(comparator.property)
@@ -284,7 +314,7 @@ class _Compiler:
         if comparator.property == "someInThreadHaveKeyword":
             return self._in_thread(comparator.keyword, "> 0")
         if comparator.property == "allInThreadHaveKeyword":
-            return "NOT " + self._in_thread(comparator.keyword, "= 0")
+            return f"(NOT {self._in_thread(comparator.keyword, '= 0')})"
         raise MethodError("unsupportedSort", f"no sort by {comparator.property!r}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from heapq import merge
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import apsw
 from tindra.base.ids import AccountId, BlobId, Id, MailboxId, ModSeq, ThreadId, UserId
 from tindra.base.limits import QUERY_SCAN_ROWS_MAX
 from tindra.core.errors import MethodError, StateTooOld
-from tindra.core.ports import ChangePage, Cursor
+from tindra.core.ports import ChangePage, Cursor, EmailPage, Page
 from tindra.model.mail import (
     EmailContent,
     EmailQuery,
@@ -39,7 +40,8 @@ from tindra.store.changes import (
     fold_changes,
 )
 from tindra.store.sqlite.connection import StoreConnection
-from tindra.store.sqlite.query import FEW_EMAILS_MAX, Compiled, Sources, compile_query
+from tindra.store.sqlite.pager import Pager
+from tindra.store.sqlite.query import FEW_EMAILS_MAX, Sources, compile_query
 from tindra.store.sqlite.rows import (
     EMAIL_COLUMNS,
     THREAD_COLUMNS,
@@ -278,46 +280,43 @@ class SqliteReader:
 
         Raises: MethodError (unsupportedFilter) when it would look at too many rows.
         """
-        compiled = compile_query(self.account_id, query, Sources(self._load_index, self._is_rare))
+        pager = self._pager(query)
+        with self._bounded():
+            doc_ids = pager.list_first(stop)
+            if not has_total:
+                return doc_ids, None
+            if stop is None or len(doc_ids) < stop:
+                return doc_ids, len(doc_ids)
+            return doc_ids, pager.count()
+
+    async def query_page(
+        self, query: EmailQuery, page: Page[int], has_total: bool
+    ) -> EmailPage | None:
+        """A page of the same result; None when the anchor is not in it.
+
+        Not in a write that changed Emails: it trusts the counters.
+        Raises: MethodError (unsupportedFilter) when it would look at too many rows.
+        """
+        pager = self._pager(query)
+        with self._bounded():
+            found = pager.read(page)
+        if found is None:
+            return None
+        with self._bounded():
+            return EmailPage(*found, pager.count() if has_total else None)
+
+    def _pager(self, query: EmailQuery) -> Pager:
+        sources = Sources(self._load_index, self._is_rare)
+        compiled = compile_query(self.account_id, query, sources)
+        return Pager(self._conn, compiled, is_collapsed=query.collapse_threads)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
         try:
             with self._conn.bounded(QUERY_SCAN_ROWS_MAX):
-                doc_ids = self._ids(compiled, stop, query.collapse_threads)
-                if not has_total:
-                    return doc_ids, None
-                if stop is None or len(doc_ids) < stop:
-                    return doc_ids, len(doc_ids)
-                return doc_ids, self._total(compiled, query.collapse_threads)
+                yield
         except apsw.InterruptError as error:
             raise MethodError("unsupportedFilter", "it looks at too many Emails") from error
-
-    def _ids(self, compiled: Compiled, stop: int | None, is_collapsed: bool) -> list[int]:
-        if stop == 0:
-            return []
-        if not is_collapsed:
-            params = compiled.params | {"stop": -1 if stop is None else stop}
-            return [doc_id for doc_id, _ in self._run(compiled.ids_sql, params)]
-        rows = self._run(compiled.ids_sql, compiled.params)
-        seen: set[str] = set()
-        doc_ids: list[int] = []
-        for doc_id, thread_id in rows:
-            if thread_id not in seen:
-                seen.add(thread_id)
-                doc_ids.append(doc_id)
-                if len(doc_ids) == stop:
-                    break
-        rows.close()
-        return doc_ids
-
-    def _total(self, compiled: Compiled, is_collapsed: bool) -> int:
-        if compiled.counted_mailbox is None:
-            return int(self._run(compiled.count_sql, compiled.params).get)
-        column = "total_threads" if is_collapsed else "total_emails"
-        total = self._run(
-            f"SELECT {column} FROM mailbox_count WHERE account_id = ?"
-            " AND mailbox_id = ? AND principal_id = ''",
-            (self.account_id, compiled.counted_mailbox),
-        ).get
-        return int(total or 0)
 
     def _load_index(self) -> SearchRange | None:
         number = self._run(

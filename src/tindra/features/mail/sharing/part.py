@@ -18,7 +18,7 @@ import msgspec
 from tindra.base.ids import MailboxId, ModSeq, ThreadId, UserId
 from tindra.core.errors import MethodError, StateTooOld
 from tindra.core.part import narrow_states
-from tindra.core.ports import ChangePage, Cursor, StoreReader
+from tindra.core.ports import ChangePage, Cursor, EmailPage, Page, StoreReader
 from tindra.features.mail.sharing.part_changes import Fold, list_before, sort_out
 from tindra.features.mail.sharing.part_filter import FilterNarrower
 from tindra.model.counting import count_thread, is_email_unread
@@ -282,6 +282,12 @@ class PartReader:
         Raises: MethodError unsupportedSort, unsupportedFilter.
         """
         return await self._whole.query_emails(await self._narrow_query(query), stop, has_total)
+
+    async def query_page(
+        self, query: EmailQuery, page: Page[int], has_total: bool
+    ) -> EmailPage | None:
+        """A page of it. Raises: MethodError unsupportedSort, unsupportedFilter."""
+        return await self._whole.query_page(await self._narrow_query(query), page, has_total)
 
     async def _narrow_query(self, query: EmailQuery) -> EmailQuery:
         if any("Thread" in comparator.property for comparator in query.sort):
