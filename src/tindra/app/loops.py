@@ -149,16 +149,17 @@ class Loops:
     async def _do_due(self, group: asyncio.TaskGroup) -> None:
         now_ms = self._services.clock.now_ms()
         # Not for what mirrors have to do: one that is stopped would stand first in line for ever.
-        due = await self._services.store.list_due(now_ms, DUE_ACCOUNTS_MAX, SUBMISSION_TOPIC)
+        # What is being done is due still: however slow it is, it takes no place of others.
+        limit = DUE_ACCOUNTS_MAX + len(self._submitting)
+        due = await self._services.store.list_due(now_ms, limit, SUBMISSION_TOPIC)
         for account_id in due:
             await self._guard("timers", partial(self._run_timers, account_id, now_ms))
             if account_id not in self._submitting:
                 # A slow server of one account must not hold up the others.
                 self._submitting.add(account_id)
                 group.create_task(self._submit(account_id))
-        for account_id in await self._services.store.list_due(
-            now_ms, DUE_ACCOUNTS_MAX, ARRIVAL_TOPIC
-        ):
+        limit = DUE_ACCOUNTS_MAX + len(self._arriving)
+        for account_id in await self._services.store.list_due(now_ms, limit, ARRIVAL_TOPIC):
             if account_id not in self._arriving:
                 self._arriving.add(account_id)
                 group.create_task(self._arrive(account_id))

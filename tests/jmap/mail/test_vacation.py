@@ -192,6 +192,17 @@ async def test_a_full_memory_means_no_more_answers(
     assert [len(await post.receive(raw)) for raw in people] == [1, 1, 0, 0]
 
 
+async def test_a_flood_of_forged_senders_is_answered_only_so_fast(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(memory.NEW_IN_HOUR_MAX, "VacationMemory", 2)
+    await post.set_vacation(isEnabled=True)
+    people = (make_raw(From=f"p{n}@fjord.test", message_id=f"{n}@fjord.test") for n in range(9))
+    assert [len(await post.receive(next(people))) for _ in range(4)] == [1, 1, 0, 0]
+    post.world.clock.advance(DAY_MS // 24)
+    assert [len(await post.receive(next(people))) for _ in range(3)] == [1, 1, 0]
+
+
 async def test_only_what_arrives_in_the_time_is_answered(post: Post) -> None:
     now_ms = post.world.clock.now_ms()
     start, end = now_ms + DAY_MS, now_ms + 2 * DAY_MS

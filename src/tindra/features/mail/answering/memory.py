@@ -19,9 +19,19 @@ from tindra.core.tx import Tx, transact
 KINDS: Final = ("VacationMemory", "RedirectMemory", "DuplicateMemory")
 REMEMBERED_MAX: Final = 5_000
 """Of one kind and account: so many different people in a week are not written to by one person."""
+NEW_IN_HOUR_MAX: Final = {"VacationMemory": 100, "RedirectMemory": 500}
+"""Of these kinds. Whoever sends thousands of mails, each with another forged sender, must not make
+us write to thousands of strangers at once: it would cost the account its good name at its provider,
+and what its owner sends would have to wait behind."""
 SWEEP_MS: Final = 24 * 3600 * 1000
 """How often what has run out is cleared away."""
 TIMER: Final = "forget"
+_HOUR_MS: Final = 3600 * 1000
+
+
+class _Remembered(msgspec.Struct, rename="camel"):
+    until_ms: int
+    since_ms: int = 0
 
 
 def make_memory_id(*words: str) -> str:
@@ -37,21 +47,27 @@ async def is_remembered(tx: Tx, kind: str, id: str) -> bool:
 
 
 async def remember(tx: Tx, kind: str, id: str, until_ms: int) -> bool:
-    """Take note of something; False if it is remembered already, or there is no more room.
+    """Take note of something; False if it is remembered already, or there is no more room, be it
+    in the memory or in this hour.
 
     Cost: one read of all that is remembered of the kind.
     """
     rows = {str(row.id): row.data for row in await tx.store.load_objects(kind, None)}
     before = msgspec.json.decode(rows[id]) if id in rows else None
     now_ms = tx.clock.now_ms()
-    if before is not None:
-        if before["untilMs"] > now_ms:
+    if before is not None and before["untilMs"] > now_ms:
+        return False
+    if kind in NEW_IN_HOUR_MAX:
+        notes = (msgspec.json.decode(data, type=_Remembered) for data in rows.values())
+        if sum(note.since_ms > now_ms - _HOUR_MS for note in notes) >= NEW_IN_HOUR_MAX[kind]:
             return False
-        await tx.update(kind, id, before, {"untilMs": until_ms})
+    after = {"untilMs": until_ms, "sinceMs": now_ms}
+    if before is not None:
+        await tx.update(kind, id, before, after)
         return True
     if len(rows) >= REMEMBERED_MAX:
         return False
-    await tx.create(kind, {"untilMs": until_ms}, id=id)
+    await tx.create(kind, after, id=id)
     if not rows:
         await tx.put_timer(TIMER, kind, now_ms + SWEEP_MS)
     return True
