@@ -48,10 +48,9 @@ async def run_set(
     writer = datatype.writer
     assert writer is not None
     prepared = await writer.prepare(context, account_id, request)
-    known = context.created_ids
+    known = dict(context.created_ids)
 
     async def write(tx: Tx) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        context.created_ids = dict(known)  # a store may try again
         run = _SetRun(SetContext(tx, context, access, arguments, prepared), writer, request)
         answer = await run.run()
         return answer, await writer.finish(run.context, answer)
