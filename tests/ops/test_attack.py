@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import multiprocessing
 import statistics
 import time
@@ -30,9 +31,9 @@ ASKED = 60
 ATTACKERS = 4
 """Processes, of which each asks again as soon as it was answered."""
 MEDIAN_S_MAX = 0.25
-"""Of an answer during the attack: about 12 ms are seen on two cores that the attackers share."""
+"""Of an answer during the attack: up to 8 ms are seen on two cores that the attackers share."""
 WORST_S_MAX = 5.0
-"""Of the slowest answer: about 100 ms are seen."""
+"""Of the slowest answer: about 40 ms are seen."""
 
 
 class Client:
@@ -132,10 +133,11 @@ def test_a_quiet_user_is_served_while_another_attacks(tmp_path: Path) -> None:
         for name in ATTACKS:
             with _attacking(port, name):
                 during = _measure(client)
-            print(
+            told = (
                 f"{name:12} median {_median_ms(before):6.1f} -> {_median_ms(during):6.1f} ms,"
                 f" worst {before[-1] * 1000:6.1f} -> {during[-1] * 1000:6.1f} ms"
             )
-            assert _median_ms(during) <= MEDIAN_S_MAX * 1000, name
-            assert during[-1] <= WORST_S_MAX, name
+            logging.getLogger(__name__).info(told)
+            assert _median_ms(during) <= MEDIAN_S_MAX * 1000, told
+            assert during[-1] <= WORST_S_MAX, told
         assert _median_ms(_measure(client)) <= MEDIAN_S_MAX * 1000, "it did not get over it"

@@ -341,3 +341,15 @@ def test_no_body_makes_a_500(body: bytes) -> None:
     answer = call(world, body)
     assert answer.status in (200, 400)
     assert not world.reports
+
+
+def test_a_large_request_is_parsed_off_the_loop_and_refused_as_a_small_one_is() -> None:
+    world = World()
+    large = {"using": [CORE], "methodCalls": [["Core/echo", {"v": "x" * 100_000}, "0"]]}
+    answer = asyncio.run(call_api(world.app, large))
+    assert answer.json["methodResponses"] == large["methodCalls"]
+    signed_in = world.offload.count - 1
+    assert asyncio.run(call_api(world.app, b"[" * 100_000)).json["type"].endswith("notJSON")
+    assert world.offload.count == signed_in + 2
+    asyncio.run(call_api(world.app, {"using": [CORE], "methodCalls": []}))
+    assert world.offload.count == signed_in + 2, "a small one is not worth the hop"

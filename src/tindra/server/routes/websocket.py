@@ -175,7 +175,7 @@ class _Conversation:
 
     async def _take(self, octets: bytes, group: asyncio.TaskGroup) -> None:
         try:
-            message = parse_message(octets)
+            message = await self._route.api.parse(parse_message, octets)
         except MessageError as error:
             await self._refuse(refuse_syntax(error.error), error.request_id)
             return
