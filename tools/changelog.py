@@ -25,15 +25,28 @@ def build_section(version: str, fragments: dict[str, str]) -> str:
     parts = [f"## {version}\n"]
     for kind, head in HEADS.items():
         lines = [
-            f"- {' '.join(text.split())} (#{name.partition('.')[0]})"
+            f"- {entry} (#{name.partition('.')[0]})"
             for name, text in sorted(
                 fragments.items(), key=lambda item: int(item[0].partition(".")[0])
             )
             if name.split(".")[1] == kind
+            for entry in list_entries(text)
         ]
         if lines:
             parts.append(f"### {head}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def list_entries(text: str) -> list[str]:
+    """The entries of one fragment: each line is one, and goes on in the lines that are indented."""
+    entries: list[str] = []
+    for line in filter(str.strip, text.splitlines()):
+        words = " ".join(line.removeprefix("- ").split())
+        if line[0].isspace() and entries:
+            entries[-1] += f" {words}"
+        else:
+            entries.append(words)
+    return entries
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:

@@ -11,10 +11,17 @@ from tools.changelog import build_section, main
 
 def test_fragments_are_grouped_by_kind_and_ordered_by_issue():
     section = build_section(
-        "0.2.0", {"10.feature.md": "Ten.\n", "9.feature.md": "Nine\nlines.", "3.fix.md": "Three."}
+        "0.2.0",
+        {
+            "10.feature.md": "Ten.\n",
+            "9.feature.md": "Nine\n  lines.\n\n- Another.\nA third.\n",
+            "3.fix.md": "Three.",
+        },
     )
     assert section == (
-        "## 0.2.0\n\n### New\n\n- Nine lines. (#9)\n- Ten. (#10)\n\n### Mended\n\n- Three. (#3)\n"
+        "## 0.2.0\n\n### New\n\n"
+        "- Nine lines. (#9)\n- Another. (#9)\n- A third. (#9)\n- Ten. (#10)\n"
+        "\n### Mended\n\n- Three. (#3)\n"
     )
 
 
