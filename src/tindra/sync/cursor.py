@@ -43,6 +43,13 @@ class RemoteCursor(msgspec.Struct, frozen=True):
     be a better one, and once a day."""
     too_large: tuple[int, ...] = ()
     """uids of messages above limits.MESSAGE_BYTES_MAX: left out for good."""
+    broken: tuple[int, ...] = ()
+    """uids whose FETCH ended the session, or was refused, each time (sync/poison)."""
+
+    @property
+    def skipped(self) -> int:
+        """How many messages are left out."""
+        return len(self.parked) + len(self.too_large) + len(self.broken)
 
 
 async def load_cursors(reader: StoreReader) -> dict[str, RemoteCursor]:
@@ -86,6 +93,6 @@ def count_progress(
     return {
         "messagesDone": done,
         "messagesTotal": total if is_known else None,
-        "messagesSkipped": sum(len(c.parked) + len(c.too_large) for c in cursors.values()),
+        "messagesSkipped": sum(c.skipped for c in cursors.values()),
         "progress": percent if is_known else None,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -99,7 +99,7 @@ class Intake:
         """
         giants = [m.uid for m in messages if m.raw is None]
         if giants:
-            await self._leave_out(mailbox_id, giants, is_for_good=True)
+            await self._leave_out(mailbox_id, giants, "too_large")
         whole = [m for m in messages if m.raw is not None]
         batch, _ = await asyncio.gather(self._prepare(mailbox_id, whole), self.flush())
         self._waiting = batch
@@ -162,7 +162,7 @@ class Intake:
 
     async def _commit(self, batch: _Batch) -> None:
         mailbox_id = batch.mailbox_id
-        cursor = _without_parked(self._cursors[mailbox_id], {m.uid for m in batch.messages})
+        cursor = _without(self._cursors[mailbox_id], {m.uid for m in batch.messages})
 
         async def write(tx: Tx) -> list[tuple[EmailRow, Arrival]]:
             mirrored = self._cursors.keys()
@@ -184,39 +184,46 @@ class Intake:
 
         Raises: Rejected: too many of them.
         """
-        await self._leave_out(mailbox_id, uids, is_for_good=False)
+        await self._leave_out(mailbox_id, uids, "parked")
 
-    async def _leave_out(self, mailbox_id: str, uids: Sequence[int], is_for_good: bool) -> None:
+    async def leave_broken(self, mailbox_id: str, uid: int) -> None:
+        """Leave a message out that cannot be fetched. Raises: Rejected: too many of them."""
+        await self._leave_out(mailbox_id, [uid], "broken")
+
+    async def _leave_out(
+        self, mailbox_id: str, uids: Sequence[int], why: Literal["parked", "too_large", "broken"]
+    ) -> None:
         self._again.get(mailbox_id, set()).difference_update(uids)
         cursor = self._cursors[mailbox_id]
-        parked, too_large = set(cursor.parked), set(cursor.too_large)
-        (too_large if is_for_good else parked).update(uids)
-        parked -= too_large
-        if len(parked) + len(too_large) > PARKED_MAX:
+        if why != "too_large":  # which is for good
+            uids = [uid for uid in uids if uid not in cursor.too_large]
+        fresh = _without(cursor, set(uids))
+        left_out = tuple(sorted({*getattr(fresh, why), *uids}))
+        fresh = msgspec.structs.replace(fresh, **{why: left_out})
+        if fresh.skipped > PARKED_MAX:
             raise Rejected(f"More than {PARKED_MAX} messages cannot be taken over", code="LOCAL")
-        fresh = msgspec.structs.replace(
-            cursor, parked=tuple(sorted(parked)), too_large=tuple(sorted(too_large))
-        )
         await self.keep(mailbox_id, fresh)
 
     def list_left_out(self, mailbox_id: str) -> set[int]:
         """uids that are not to be asked for now."""
         cursor = self._cursors[mailbox_id]
-        return {*cursor.parked, *cursor.too_large} - self.list_again(mailbox_id)
+        left_out = {*cursor.parked, *cursor.too_large, *cursor.broken}
+        return left_out - self.list_again(mailbox_id)
 
     def list_again(self, mailbox_id: str) -> set[int]:
         """uids that were left out and are to be asked for once more."""
-        return self._again.get(mailbox_id, set()) & set(self._cursors[mailbox_id].parked)
+        cursor = self._cursors[mailbox_id]
+        return self._again.get(mailbox_id, set()) & {*cursor.parked, *cursor.broken}
 
-    def try_again(self, mailbox_id: str) -> None:
+    def try_again(self, mailbox_id: str, uids: Collection[int]) -> None:
         """Have the next look ask for what was left out."""
-        self._again[mailbox_id] = set(self._cursors[mailbox_id].parked)
+        self._again.setdefault(mailbox_id, set()).update(uids)
 
     async def forget_left_out(self, mailbox_id: str, gone: Collection[int]) -> None:
         """These messages are at the provider no more."""
         cursor = self._cursors[mailbox_id]
         too_large = tuple(uid for uid in cursor.too_large if uid not in gone)
-        fresh = msgspec.structs.replace(_without_parked(cursor, gone), too_large=too_large)
+        fresh = msgspec.structs.replace(_without(cursor, gone), too_large=too_large)
         await self.keep(mailbox_id, fresh)
 
     async def keep(self, mailbox_id: str, cursor: RemoteCursor) -> None:
@@ -231,9 +238,11 @@ class Intake:
         await transact(self._services, self._account_id, "mirror-cursor", write, "provider")
 
 
-def _without_parked(cursor: RemoteCursor, uids: Collection[int]) -> RemoteCursor:
+def _without(cursor: RemoteCursor, uids: Collection[int]) -> RemoteCursor:
+    """Of what may be tried again, without these."""
     parked = tuple(uid for uid in cursor.parked if uid not in uids)
-    return msgspec.structs.replace(cursor, parked=parked)
+    broken = tuple(uid for uid in cursor.broken if uid not in uids)
+    return msgspec.structs.replace(cursor, parked=parked, broken=broken)
 
 
 def _parse_batch(messages: Sequence[bytes], is_canonical_wanted: bool) -> list[_Parsed]:

@@ -17,6 +17,7 @@ from tindra.base.ids import ModSeq, RandomSource
 from tindra.base.retry import decide_wait_ms
 from tindra.model.stored import OutboxRow
 from tindra.sync.filing import FilingPace
+from tindra.sync.poison import PoisonWatch
 
 REFUSED_HEAD_START: Final = 3
 """A refusal waits as long as this many failures more would: it rarely changes within seconds."""
@@ -52,6 +53,8 @@ class Pace(msgspec.Struct, frozen=True):
     quota_ms: int = 15 * 60_000
     """How often the provider is asked what room is left: a mailbox is full for days, and every
     new answer wakes every device."""
+    poison_ms: int = 600_000
+    """A message that cannot be fetched, while nothing else was, is left out only after so long."""
     rest_ms_max: int | None = None
     """No pause after a failure is longer; None: as the retry policy says."""
 
@@ -129,6 +132,7 @@ class Patience:
         self.problems: dict[tuple[str, str], str] = {}
         """(Mailbox id, what we were doing) -> what the provider said."""
         self.brake = BrakeClock(None, 0, 0)
+        self.poison = PoisonWatch(self.pace.poison_ms)
         self.vanished: dict[tuple[str, int], int] = {}
         """(Mailbox id, uid) of mail that vanished -> when that was first seen, in any session."""
 

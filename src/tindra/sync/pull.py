@@ -24,7 +24,16 @@ from tindra.sync.cursor import RemoteCursor
 from tindra.sync.intake import Intake
 from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import BRAKE_MESSAGES_MIN, HeldBack, decide_vanished, hold_back
-from tindra.sync.ports import Known, MailSession, Rejected, RemoteMessage, Selected, Transient
+from tindra.sync.poison import PoisonWatch
+from tindra.sync.ports import (
+    Known,
+    MailSession,
+    ProviderError,
+    Rejected,
+    RemoteMessage,
+    Selected,
+    Throttled,
+)
 
 ALL_UIDS: Final = [(1, 2**32 - 1)]
 FIRST_BATCH_MESSAGES: Final = 40
@@ -44,6 +53,8 @@ VANISHED_EXPANDED_MAX: Final = 5_000
 """A larger VANISHED answer is taken as "look at everything": it may name all uids there are."""
 HOLD_MS: Final = 60_000
 """The second look that confirms a great loss comes at least so much later."""
+OURS: Final = frozenset({"LOCAL", "BUSY"})
+"""Codes of failures that no message of the provider's can be blamed for."""
 MISSES_MAX: Final = 5
 """A message that cannot be had at so many looks is left out."""
 FLAG_WINDOW_MESSAGES: Final = 200
@@ -77,6 +88,7 @@ class Puller:
     ) -> None:
         self.intake = intake
         self.hold_ms = HOLD_MS
+        self.poison = PoisonWatch(0)
         self._services = services
         self._account_id = account_id
         self._session = session
@@ -328,21 +340,61 @@ class Puller:
         """Fetch and store messages in the order given; gives those that were not even asked for,
         because something else called."""
         got: set[int] = set()
+        broken = self._cursors[mailbox_id].broken
+        for group in self.poison.plan_groups(mailbox_id, uids, broken):
+            try:
+                is_done = await self._fetch_group(mailbox_id, group, got, is_called)
+            except ProviderError as error:
+                self._missing.pop(mailbox_id, None)  # some came, and some may be left out by now
+                await self._note_break(mailbox_id, group, got, error)
+                raise
+            if not is_done:
+                return [uid for uid in uids if uid not in got]
+            self.poison.forget(mailbox_id, group)
+        if returned := got.intersection(broken):
+            self.poison.note_return(mailbox_id, returned)
+        await self._note_misses(mailbox_id, uids, got)
+        return []
+
+    async def _fetch_group(
+        self,
+        mailbox_id: str,
+        uids: Sequence[int],
+        got: set[int],
+        is_called: Callable[[], bool] | None,
+    ) -> bool:
+        """Whether it came to its end. What has come is in `got`, also where it ends in an error."""
         stream = self._session.fetch_messages(uids, WINDOW_BYTES)
         try:
             async with aclosing(_gather_batches(stream)) as batches:
                 async for batch in batches:
-                    got.update(m.uid for m in batch)
+                    came = [m.uid for m in batch]
+                    got.update(came)
+                    self.poison.note_got(came)
+                    self.poison.forget(mailbox_id, came)
                     await self.intake.store(mailbox_id, batch)
                     if is_called is not None and is_called():
-                        return [uid for uid in uids if uid not in got]
+                        return False
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
             # What has come is kept, whatever ended the stream.
             await self.intake.flush()
-        await self._note_misses(mailbox_id, uids, got)
-        return []
+        return True
+
+    async def _note_break(
+        self, mailbox_id: str, group: Sequence[int], got: set[int], error: ProviderError
+    ) -> None:
+        """One message may be what ends every session; in the end it is left out."""
+        if isinstance(error, Throttled) or error.code in OURS:
+            return
+        uid: int | None = group[0]
+        if uid not in self._cursors[mailbox_id].broken:
+            now_ms = self._services.clock.monotonic_ms()
+            uid = self.poison.note_break(mailbox_id, group, got, now_ms)
+        if uid is not None:
+            self.poison.forget(mailbox_id, [uid])
+            await self.intake.leave_broken(mailbox_id, uid)
 
     async def _note_misses(self, mailbox_id: str, asked: Sequence[int], got: set[int]) -> None:
         """A message may be announced before it can be had; or it is gone again already."""
@@ -405,7 +457,7 @@ async def _gather_batches(
             if len(batch) >= limit or size >= limits.SYNC_BATCH_BYTES_MAX:
                 yield batch
                 batch, size, limit = [], 0, limits.SYNC_BATCH_MESSAGES_MAX
-    except Transient:
+    except ProviderError:
         if batch:
             yield batch
         raise

@@ -9,7 +9,7 @@ refuses is left out, and said so; it does not stop the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tindra.base import limits
@@ -94,6 +94,7 @@ class Life:
         intake = Intake(services, account_id, self._cursors, self._on_stored, report)
         self._puller = Puller(services, account_id, session, self._cursors, intake, self._is_called)
         self._puller.hold_ms = pace.poll_ms
+        self._puller.poison = patience.poison
         self._pusher = Pusher(
             services, account_id, session, self._puller, self._look_at_tree, pace.filing
         )
@@ -141,6 +142,9 @@ class Life:
             if self._patience.is_parked_due(self._services.clock.monotonic_ms()):
                 self._retry_parked()
             if await self._turn():
+                continue
+            self._retry_broken(self._services.clock.monotonic_ms())
+            if self._dirty:
                 continue
             self._problems.pop(_HERE, None)
             await self._tell_progress(is_final=True)
@@ -303,8 +307,16 @@ class Life:
         """Messages that broke something may find a better program now."""
         for id, cursor in self._cursors.items():
             if cursor.parked:
-                self._puller.intake.try_again(id)
+                self._puller.intake.try_again(id, cursor.parked)
                 self._dirty[id] = None
+
+    def _retry_broken(self, now_ms: int) -> None:
+        """One of those that broke sessions, once everything else is done."""
+        broken = [(id, uid) for id, cursor in self._cursors.items() for uid in cursor.broken]
+        found = self._patience.poison.find_retry(broken, now_ms)
+        if found is not None:
+            self._puller.intake.try_again(found[0], [found[1]])
+            self._dirty[found[0]] = None
 
     # -- to the provider -------------------------------------------------------------------------
     async def _push(self) -> bool:
@@ -517,7 +529,7 @@ class Life:
             phase = "live"
         await self._tell(
             phase=phase,
-            lastError=next(iter(self._problems.values()), None),
+            lastError=next(iter(self._problems.values()), None) or _describe_broken(cursors),
             nextTryAt=self._find_next_try() if is_stuck else None,
             **self._vanish.status,
             **count_progress(cursors, self._held, self._totals, is_all=not is_stuck),
@@ -533,3 +545,16 @@ class Life:
 
 def _stamp(known: RemoteCursor | RemoteStatus) -> tuple[int | None, ...]:
     return known.uid_validity, known.uid_next, known.highest_modseq, known.exists
+
+
+def _describe_broken(cursors: Mapping[str, RemoteCursor]) -> str | None:
+    """Of messages that are left out because they cannot be fetched."""
+    broken = [(cursor.name, uid) for cursor in cursors.values() for uid in cursor.broken]
+    if not broken:
+        return None
+    name, uid = broken[0]
+    others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+    return (
+        f"{name}: the message with UID {uid}{others} cannot be fetched, each try ends the session;"
+        " it is left out and tried again once a day"
+    )

@@ -7,11 +7,13 @@ without faults follows the standards. Nothing is implemented here.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 LoginRefusal = Literal["", "credentials", "throttled", "disabled"]
+Poison = Literal["", "cut", "garbage", "endless", "refused"]
+POISON_WORDS: Final = b"poison"
 
 
 class Faults(msgspec.Struct):
@@ -111,6 +113,10 @@ class Faults(msgspec.Struct):
     """A FETCH answer about a message that nobody asked for, without a UID."""
     unfetchable_newest: bool = False
     """The newest message is announced and cannot be fetched yet."""
+    poison: Poison = ""
+    """What a message that holds POISON_WORDS does to whoever fetches it: the connection is cut,
+    what follows is no IMAP, more octets are announced than there can be, or the answer is NO. Some
+    mailboxes hold one such message for years."""
     fetch_shuffled: bool = False
     """Answers need not come in the order of the set."""
     simple_search_only: bool = False

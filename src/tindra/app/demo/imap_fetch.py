@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from tindra.app.demo.faults import POISON_WORDS
 from tindra.app.demo.imap_folders import send_vanished
 from tindra.app.demo.imap_session import (
     Arguments,
     CommandMalformed,
+    CommandRefused,
     Registry,
     Session,
 )
@@ -117,12 +119,26 @@ class _Fetcher:
         if is_news:
             values.append(b"FLAGS (%s)" % " ".join(sorted(message.flags)).encode("latin-1"))
         line = b"* %d FETCH (%s)" % (position, b" ".join(values))
+        if faults.poison and POISON_WORDS in message.raw and b"}\r\n" in line:
+            self._poison(line)
         limit = faults.drop_in_literal_at
         if limit is not None and b"}\r\n" in line and faults.take_drop():
             session.push()
             session.connection.write(line[: line.index(b"}\r\n") + 3 + limit])
             session.connection.close_abruptly()
         session.send(line)
+
+    def _poison(self, line: bytes) -> None:
+        session, kind = self._session, self._faults.poison
+        if kind == "refused":
+            raise CommandRefused("This message is damaged")
+        session.push()
+        if kind == "garbage":
+            session.connection.write(b"\x00\x01 this is no answer\r\n")
+        elif kind == "endless":
+            head = line[: line.index(b"}\r\n")].rpartition(b"{")[0]
+            session.connection.write(head + b"{%d}\r\n" % 2**63)
+        session.connection.close_abruptly()
 
     def _compile(self, name: str) -> Item | None:
         faults, session = self._faults, self._session
