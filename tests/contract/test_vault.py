@@ -1,4 +1,4 @@
-"""The SecretStore port: sealed per account, opened by the master key only (data.md rule 12)."""
+"""The SecretStore port: sealed per account, opened by the master key only (docs/data.md, Secrets)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus of one process. Source: data.md rule 10 (a hint only; every receiver reads again)."""
+"""The bus of one process. What it says is a hint only: every receiver reads again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only place that answers "may this user do this in that account" (RFC 9670, data.md rule 11).
+"""The only place that answers "may this user do this in that account" (RFC 9670).
 
 A foreign account and an unknown one get the same answer.
 """

@@ -313,7 +313,7 @@ class Directory(Protocol):
 
 
 class SecretStore(Protocol):
-    """Sealed secrets; the only place that opens them. Source: data.md rule 12"""
+    """Sealed secrets; the only place that opens them. Source: docs/data.md, Secrets"""
 
     async def put_secret(self, account_id: AccountId, name: str, secret: str) -> None: ...
     async def open_secret(self, account_id: AccountId, name: str) -> str | None: ...

@@ -1,4 +1,4 @@
-"""Blob ids: the hash of the content, so equal content has one id (data.md rule 6)."""
+"""Blob ids: the hash of the content, so equal content has one id (docs/data.md, Keys)."""
 
 from __future__ import annotations
 

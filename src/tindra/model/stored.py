@@ -20,7 +20,7 @@ class ObjectRow(NamedTuple):
 
 
 class OutboxRow(NamedTuple):
-    """An intent for the world outside. Source: data.md rule 9"""
+    """An intent for the world outside."""
 
     topic: str
     """Who takes it: "mirror", "submission" ..."""

@@ -1,4 +1,4 @@
-"""The SecretStore port: passwords and refresh tokens, sealed per account (data.md rule 12).
+"""The SecretStore port: passwords and refresh tokens, sealed per account (docs/data.md, Secrets).
 
 Each account has a data key; secrets are sealed with it, and it is sealed with a master key that
 lives in a file outside the database. So a copy of the database opens nothing, and erasing an

@@ -5,7 +5,7 @@ message itself goes over the line the object becomes "sending", durably; what is
 state by anyone but the sender itself may have been sent, so it becomes "uncertain" and is never
 sent again by us; the provider's own copy may still tell that it was sent. Before, it can be
 canceled, and any failure leads to another try.
-Sockets live in `outside/smtp`. Source: RFC 8621 s7, RFC 5321 s4, data.md rule 9
+Sockets live in `outside/smtp`. Source: RFC 8621 s7, RFC 5321 s4
 """
 
 from __future__ import annotations

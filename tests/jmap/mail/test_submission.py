@@ -1,4 +1,4 @@
-"""EmailSubmission and its way to a server. Source: RFC 8621 s7, data.md rule 9"""
+"""EmailSubmission and its way to a server. Source: RFC 8621 s7"""
 
 from __future__ import annotations
 

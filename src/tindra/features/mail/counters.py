@@ -1,7 +1,7 @@
 """Keeps Mailbox counters and Threads right inside every transaction that changes Emails.
 
 Counters are moved by the difference that the touched Threads make, never counted on read
-(data.md rule 5). Cost: O(Emails in the touched Threads).
+(docs/data.md rule 5). Cost: O(Emails in the touched Threads).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Feeds the search index: words of new Emails in, destroyed ones out, always in order of arrival.
 
-The index follows behind its watermark; the list view never waits for it (data.md rule 7).
+The index follows behind its watermark; the list view never waits for it.
 """
 
 from __future__ import annotations

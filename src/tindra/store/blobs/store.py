@@ -1,7 +1,7 @@
 """The BlobStore port: small blobs in the database, large ones in an object store (obstore).
 
 A blob id is the hash of the content; a link row (account, blob) is access, so a foreign id and an
-unknown id look the same (data.md rules 6 and 11). The object store is injected: a folder, S3, GCS
+unknown id look the same (docs/data.md, Keys). The object store is injected: a folder, S3, GCS
 or Azure by configuration.
 
 Invariant: when a link row is committed its octets are already durable. obstore's LocalStore does

@@ -1,4 +1,4 @@
-"""The SearchIndex port over SQLite FTS5, in a file of its own beside the data (data.md rule 7).
+"""The SearchIndex port over SQLite FTS5, in a file of its own beside the data (decision 4).
 
 Contentless tables that accounts share by ranges of rows (`store.sqlite.search_table`); within one
 account rows are in doc_id order, so the newest hit comes first without sorting. Text is never

@@ -1,6 +1,6 @@
 """The Directory port over SQLite: users, credentials, grants, and the list of accounts.
 
-These tables are not keyed by account (data.md rule 2); each statement says so.
+These tables are not keyed by account (docs/data.md rule 1); each statement says so.
 """
 
 from __future__ import annotations

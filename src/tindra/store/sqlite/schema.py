@@ -1,7 +1,7 @@
 """The SQLite schema as numbered, hand-written migrations, and the check of what a file holds.
 
 Nothing here knows rows as values. Invariants: account_id is column one of every key and hot index
-of every account table (data.md rule 1); a released migration is never edited, only followed.
+of every account table (docs/data.md rule 1); a released migration is never edited, only followed.
 
 A file records two numbers. `user_version` is the migration it has reached. `compat_version` in
 `meta` is the oldest program schema that may still open it: a migration that only adds (expand)

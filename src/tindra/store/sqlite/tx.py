@@ -56,7 +56,7 @@ class SqliteTx(SqliteReader):
 
     # -- the frame --------------------------------------------------------------------------------
     def begin(self, epoch: int) -> None:
-        """Take the account and its next number. Source: data.md rule 3
+        """Take the account and its next number. Source: docs/data.md rule 2
 
         Raises: Conflict when a newer worker owns the account; StoreError for an unknown account.
         """
