@@ -14,8 +14,9 @@ from tindra.app.wiring import open_installation
 from tindra.base.ids import AccountId
 from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
+from tindra.features.mail.submission import TOPIC as SUBMISSION
 from tindra.sync.arrival.runner import TOPIC as ARRIVAL
-from tindra.sync.submission import TOPIC as SUBMISSION
+
 
 PLACES = 2
 PEOPLE = ("ada", "bea", "cleo", "dora")
