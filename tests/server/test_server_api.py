@@ -353,3 +353,16 @@ def test_a_large_request_is_parsed_off_the_loop_and_refused_as_a_small_one_is() 
     assert world.offload.count == signed_in + 2
     asyncio.run(call_api(world.app, {"using": [CORE], "methodCalls": []}))
     assert world.offload.count == signed_in + 2, "a small one is not worth the hop"
+
+
+@pytest.mark.parametrize(
+    "languages", ["fr-CH, fr;q=0.9, *;q=0.5", "de", "", "*", "x-klingon;q=9", ";;,,=", "a" * 5000]
+)
+def test_any_accept_language_is_taken_and_nothing_is_said_of_a_language(languages: str) -> None:
+    """What we answer is for developers and in English; users read the texts of their client.
+
+    Source: RFC 8620 s3.8
+    """
+    answer = call(World(), ECHO, accept_language=languages)
+    assert answer.status == 200
+    assert not answer.header("content-language")

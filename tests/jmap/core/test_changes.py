@@ -8,7 +8,10 @@ import pytest
 
 from tests.world import World
 
-TYPES = ("Mailbox", "Thread", "Email", "Identity", "EmailSubmission", "Connection")
+TYPES = (
+    "Mailbox", "Thread", "Email", "Identity", "EmailSubmission", "Connection", "SieveScript",
+    "Quota",
+)  # fmt: skip
 
 
 async def _changes(world: World, since: str, limit: int | None = None) -> dict[str, Any]:
@@ -24,13 +27,13 @@ async def test_nothing_changed_since_now(world: World) -> None:
         assert (found["created"], found["updated"], found["destroyed"]) == ([], [], [])
 
 
-async def test_the_answer_has_the_members_of_the_rfc_and_only_mailbox_has_one_more(
+async def test_the_answer_has_the_members_of_the_rfc_and_two_types_have_one_more(
     world: World,
 ) -> None:
     common = {"accountId", "oldState", "newState", "hasMoreChanges"}
     for name in TYPES:
         found = await world.call(f"{name}/changes", sinceState="0")
-        extra = {"updatedProperties"} if name == "Mailbox" else set()
+        extra = {"updatedProperties"} if name in ("Mailbox", "Quota") else set()
         assert set(found) == common | {"created", "updated", "destroyed"} | extra
 
 

@@ -10,7 +10,10 @@ from tests.jmap.mail_fixture import add_foreign_account, make_raw
 from tests.world import World
 from tindra.base import limits
 
-TYPES = ("Mailbox", "Thread", "Email", "Identity", "EmailSubmission", "Connection")
+TYPES = (
+    "Mailbox", "Thread", "Email", "Identity", "EmailSubmission", "Connection", "SieveScript",
+    "Quota",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TYPES)
