@@ -1,4 +1,4 @@
-"""The SecretStore port: sealed per account, opened by the master key only (docs/data.md, Secrets)."""
+"""The SecretStore port: sealed per account, opened by the master key only."""
 
 from __future__ import annotations
 

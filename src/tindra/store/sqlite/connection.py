@@ -1,7 +1,8 @@
 """Opens SQLite connections the way the store needs them, and names what can go wrong with them.
 
-Main file: WAL, synchronous=FULL, so a commit that returned is on disk (docs/data.md rule 4). The search
-file is attached as `search` where queries run; it can be rebuilt, so it is only synchronous=NORMAL.
+Main file: WAL, synchronous=FULL, so a commit that returned is on disk (docs/data.md rule 4). The
+search file is attached as `search` where queries run; it can be rebuilt, so it is only
+synchronous=NORMAL.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class SqliteStore:
         """Run `fn` in a write transaction; return when it is durable.
 
         Args:
-            epoch: the fence of a leased worker (docs/data.md rule 2); 0 where accounts are not leased.
+            epoch: the fence of a leased worker (docs/data.md rule 2); 0 without leases.
             first: statements of other parts of `store` that are to be in the same commit.
         Raises: Conflict; StoreError for an unknown account; Unavailable; whatever `fn` raises.
         """
