@@ -17,7 +17,6 @@ from tindra.core.tx import Tx, transact
 from tindra.features.mail.submission import TOPIC as SUBMISSION
 from tindra.sync.arrival.runner import TOPIC as ARRIVAL
 
-
 PLACES = 2
 PEOPLE = ("ada", "bea", "cleo", "dora")
 
