@@ -107,6 +107,10 @@ class SetRequest(NamedTuple):
     arguments: dict[str, Any]
 
 
+IS_BEGUN = "isBegun"
+"""Of what is prepared for a /set: its ifInState is not compared again."""
+
+
 class Writer(Protocol):
     """How objects of a type are written. Each method raises SetError to refuse one object, and
     must do so before it writes anything of that object. By default `prepare` and `finish` do
@@ -115,7 +119,10 @@ class Writer(Protocol):
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
-        """Anything that may not happen inside a transaction: reading and storing blobs."""
+        """Anything that may not happen inside a transaction: reading and storing blobs.
+
+        With IS_BEGUN it has compared ifInState, and written, in transactions of its own.
+        """
         return {}
 
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from tindra.core.arguments import (
     take_objects,
     take_text,
 )
-from tindra.core.datatype import CallContext, Datatype, SetContext, SetRequest, Writer
+from tindra.core.datatype import (
+    IS_BEGUN,
+    CallContext,
+    Datatype,
+    SetContext,
+    SetRequest,
+    Writer,
+)
 from tindra.core.errors import SetError
 from tindra.core.tx import Tx, transact_in_state
 from tindra.wire.jmap.pointer import find_references
@@ -48,6 +55,8 @@ async def run_set(
     writer = datatype.writer
     assert writer is not None
     prepared = await writer.prepare(context, account_id, request)
+    if prepared.get(IS_BEGUN):
+        if_in_state = None
     known = dict(context.created_ids)
 
     async def write(tx: Tx) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:

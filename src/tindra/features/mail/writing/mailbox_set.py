@@ -17,7 +17,7 @@ import msgspec
 from tindra.base import limits
 from tindra.base.ids import AccountId, MailboxId
 from tindra.core.arguments import take_bool
-from tindra.core.datatype import CallContext, SetContext, SetRequest, Writer
+from tindra.core.datatype import IS_BEGUN, CallContext, SetContext, SetRequest, Writer
 from tindra.core.errors import SetError
 from tindra.features.mail.mailbox import COUNTS, ROLES, render_mailbox
 from tindra.features.mail.sharing.places import (
@@ -28,7 +28,7 @@ from tindra.features.mail.sharing.places import (
     restore_mailbox,
     show_mailbox,
 )
-from tindra.features.mail.sharing.rights import check_right, make_rights
+from tindra.features.mail.sharing.rights import make_rights
 from tindra.features.mail.sharing.share_with import (
     SharePlan,
     apply_shares,
@@ -36,6 +36,12 @@ from tindra.features.mail.sharing.share_with import (
     plan_inherited,
     plan_shares,
     split_share_with,
+)
+from tindra.features.mail.writing.mailbox_removal import (
+    check_destroy,
+    check_destroyable,
+    empty_in_steps,
+    remove_from_mailbox,
 )
 from tindra.features.mail.writing.mailbox_tree import MailboxTree
 from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow
@@ -82,9 +88,10 @@ class MailboxWriter(Writer):
     async def prepare(
         self, call: CallContext, account_id: AccountId, request: SetRequest
     ) -> dict[str, Any]:
-        """Who it may be shared with."""
+        """Who it may be shared with; and what is large is emptied before it is destroyed."""
         take_bool(request.arguments, "onDestroyRemoveEmails")
-        return {"run": _Run(request), "sharees": await load_sharees(call, request)}
+        prepared = {"run": _Run(request), "sharees": await load_sharees(call, request)}
+        return prepared | {IS_BEGUN: await empty_in_steps(call, account_id, request)}
 
     async def load(self, context: SetContext, ids: Sequence[str]) -> dict[str, Any]:
         """id -> MailboxRow, children before their parents: so they may go in one call."""
@@ -137,17 +144,12 @@ class MailboxWriter(Writer):
         """Raises: SetError mailboxHasChild, mailboxHasEmail, forbidden. Source: RFC 8621 s2.5"""
         run: _Run = context.prepared["run"]
         tree = await run.begin(context)
-        if tree.has_children(id):
-            raise SetError("mailboxHasChild", "it still has Mailboxes under it")
         tx = context.tx
-        check_right(tx.seen, "mayDelete", [id])
-        _check_destroyable(before, context.arguments)
-        if before.total_emails:
-            check_right(tx.seen, "mayRemoveItems", [id])
+        check_destroy(tx, tree, before, context.arguments)
         docs, _ = await tx.store.query_emails(
             EmailQuery(filter=EmailCondition(in_mailbox=id)), None, False
         )
-        await remove_from_mailbox(context, docs, MailboxId(id))
+        await remove_from_mailbox(tx, docs, MailboxId(id))
         await tx.settle()
         await tx.delete_mailbox(before)
         tree.drop(id)
@@ -179,35 +181,11 @@ def _ends_sound(context: SetContext, request: SetRequest, tree: MailboxTree) -> 
     destroyed = []
     for id in doomed & tree.rows.keys():
         with suppress(SetError):
-            _check_destroyable(tree.rows[id], request.arguments)
+            check_destroyable(tree.rows[id], request.arguments)
             destroyed.append(id)
     for id in destroyed:
         tree.drop(id)
     return tree.is_sound(changed.difference(destroyed), destroyed)
-
-
-def _check_destroyable(row: MailboxRow, arguments: Mapping[str, Any]) -> None:
-    """Raises: SetError mailboxHasEmail, forbidden."""
-    if row.role == "inbox":
-        raise SetError("forbidden", "the inbox cannot be destroyed")
-    if row.total_emails and not arguments.get("onDestroyRemoveEmails"):
-        raise SetError("mailboxHasEmail", "it still holds Emails")
-
-
-async def remove_from_mailbox(
-    context: SetContext, docs: Sequence[int], mailbox_id: MailboxId
-) -> None:
-    """Take Emails out of a Mailbox; those that are in no other are destroyed."""
-    updated, destroyed = [], []
-    for row in await context.tx.store.load_emails(docs) if docs else []:
-        kept = tuple(id for id in row.mailbox_ids if id != mailbox_id)
-        if kept:
-            updated.append((row, msgspec.structs.replace(row, mailbox_ids=kept)))
-        else:
-            destroyed.append(row)
-    await context.tx.update_emails(updated)
-    if destroyed:
-        await context.tx.delete_emails(destroyed)
 
 
 def _patch_row(
