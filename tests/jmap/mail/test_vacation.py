@@ -64,6 +64,8 @@ async def test_it_is_changed_and_its_state_with_it(world: World) -> None:
     got = await world.call("VacationResponse/get", ids=["singleton"])
     assert got["list"] == [WHOLE | patch]
     assert got["state"] == made["newState"] != old
+    changes = await world.call("VacationResponse/changes", sinceState=old)
+    assert (changes["created"], changes["updated"]) == ([], ["singleton"]), "it was always there"
     assert (await world.fail("VacationResponse/set", ifInState=old))["type"] == "stateMismatch"
 
 

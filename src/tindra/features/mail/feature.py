@@ -8,7 +8,11 @@ from tindra.base import limits
 from tindra.core.access import Access, Caller
 from tindra.core.datatype import Capability, Datatype, Feature, Method
 from tindra.features.mail.answering.memory import TIMER, run_forgetting
-from tindra.features.mail.answering.vacation import VACATION_CAPABILITY, VACATION_RESPONSE
+from tindra.features.mail.answering.vacation import (
+    VACATION_CAPABILITY,
+    VACATION_CHANGES,
+    VACATION_RESPONSE,
+)
 from tindra.features.mail.body import BODY_ARGUMENTS
 from tindra.features.mail.counters import apply_counters, apply_trash
 from tindra.features.mail.email_get import EMAIL_PROPERTIES, EmailSource
@@ -101,6 +105,7 @@ MAIL_FEATURE = Feature(
     ),
     datatypes=(_MAILBOX, _THREAD, _EMAIL, IDENTITY, EMAIL_SUBMISSION, VACATION_RESPONSE),
     methods=(
+        VACATION_CHANGES,
         Method("Email/import", MAIL, run_import, supports_parts=True),
         Method("Email/parse", MAIL, run_parse, supports_parts=True),
         Method("SearchSnippet/get", MAIL, run_snippet_get, supports_parts=True),

@@ -17,9 +17,11 @@ from tindra.core.datatype import (
     Datatype,
     GetRequest,
     GetResult,
+    Method,
     SetContext,
 )
 from tindra.core.errors import SetError
+from tindra.core.methods.changes import run_changes
 from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.answering.message import SUBJECT_CHARS_MAX, AnswerText
@@ -149,3 +151,13 @@ VACATION_RESPONSE = Datatype(
     source=VACATION_TYPE,
     writer=VACATION_TYPE,
 )
+
+
+async def _run_changes(context: CallContext, arguments: dict[str, Any]) -> dict[str, Any]:
+    """VacationResponse/changes: the one object is always there, so it was never created, also
+    where it was stored for the first time. Source: RFC 8620 s5.2"""
+    answer = await run_changes(context, VACATION_RESPONSE, arguments)
+    return answer | {"created": [], "updated": [*answer["created"], *answer["updated"]]}
+
+
+VACATION_CHANGES = Method("VacationResponse/changes", VACATION, _run_changes)
