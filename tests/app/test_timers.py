@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tindra.app import loops as loops_module
 from tindra.app.config import Settings
 from tindra.app.loops import TIMER_RETRY_MS, Loops
 from tindra.app.people import add_user
@@ -57,8 +58,10 @@ async def run_once(installation: Installation, account_id: AccountId, act: Any) 
 
 @pytest.mark.parametrize("act", ["nothing", "set anew", "taken away"])
 def test_a_timer_whose_handler_failed_is_postponed_unless_it_is_another_by_now(
-    tmp_path: Path, act: str
+    tmp_path: Path, act: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loops_module, "DUE_POLL_S", 0)
+
     async def main() -> list[tuple[int, str]]:
         async with open_installation(Settings(data=str(tmp_path / "data"))) as installation:
             services = installation.services

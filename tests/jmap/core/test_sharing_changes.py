@@ -7,8 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.jmap.mail_fixture import make_raw
@@ -101,13 +100,19 @@ async def _play(backend: Backend, steps: list[Any]) -> None:
                 await device.check()
 
 
-@pytest.mark.parametrize("backend", ["memory", "sqlite"])
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(steps=st.lists(_step, min_size=3, max_size=30))
-def test_devices_of_a_part_converge(backend: Backend, steps: list[Any]) -> None:
-    asyncio.run(_play(backend, steps))
+_steps = st.lists(_step, min_size=3, max_size=30)
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=_steps)
+def test_devices_of_a_part_converge(steps: list[Any]) -> None:
+    asyncio.run(_play("memory", steps))
+
+
+@settings(deadline=None, max_examples=15)
+@given(steps=_steps)
+def test_devices_of_a_part_converge_with_sqlite_too(steps: list[Any]) -> None:
+    asyncio.run(_play("sqlite", steps))
 
 
 async def test_a_device_follows_without_reading_anew(world: World) -> None:
