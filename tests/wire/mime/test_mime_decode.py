@@ -118,7 +118,7 @@ def text_of(content_type: str, body: bytes, bytes_max: int = 0) -> TextValue:
         ("utf-16", "hé".encode("utf-16-le"), "hé", False),
         ("utf-16le", b"\x00\xd8a\x00", "\ufffda", True),
         ("us-ascii", b"plain", "plain", False),
-        ("us-ascii", "é".encode(), "é", False),
+        ("us-ascii", "é".encode(), "é", True),
         ("us-ascii", b"\xe9", "é", True),
         ("x-unknown", "é".encode(), "é", True),
         ("x-unknown", b"\xe9", "é", True),
@@ -133,7 +133,7 @@ def test_charsets(charset: str, body: bytes, text: str, is_problem: bool) -> Non
 
 def test_without_charset_text_is_ascii_then_utf_8_then_windows_1252() -> None:
     assert text_of("text/plain", b"abc") == TextValue("abc")
-    assert text_of("text/plain", "é".encode()) == TextValue("é")
+    assert text_of("text/plain", "é".encode()) == TextValue("é", is_encoding_problem=True)
     assert text_of("text/plain", b"\xe9") == TextValue("é", is_encoding_problem=True)
 
 

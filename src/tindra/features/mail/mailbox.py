@@ -22,6 +22,7 @@ from tindra.core.state import encode_state
 from tindra.features.mail.sharing.rights import make_rights
 from tindra.model.mail import MailboxRow
 from tindra.wire.jmap.filter import Condition, is_flag, is_text, is_text_or_null, plan_filter
+from tindra.wire.mime.charset import normalise_nfc
 
 COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
 MAILBOX_PROPERTIES = frozenset(
@@ -84,9 +85,13 @@ async def list_updated_properties(reader: StoreReader, since: ModSeq) -> list[st
 # -- query -------------------------------------------------------------------------------------
 
 
+def _contains(obj: dict[str, Any], text: str) -> bool:
+    return normalise_nfc(text).casefold() in normalise_nfc(obj["name"]).casefold()
+
+
 _FILTERS = {
     "parentId": Condition(is_text_or_null, lambda obj, id: obj["parentId"] == id),
-    "name": Condition(is_text, lambda obj, text: text.casefold() in obj["name"].casefold()),
+    "name": Condition(is_text, _contains),
     "role": Condition(is_text_or_null, lambda obj, role: obj["role"] == role),
     "hasAnyRole": Condition(is_flag, lambda obj, value: (obj["role"] is not None) is value),
     "isSubscribed": Condition(is_flag, lambda obj, value: obj["isSubscribed"] is value),

@@ -121,8 +121,8 @@ def decode_charset(data: bytes, charset: str | None) -> tuple[str, bool]:
     """`data` as text, and whether something in it could not be decoded as its label promised.
 
     Args:
-        charset: label as declared; None means the implicit us-ascii of MIME. An unknown label is
-            read as UTF-8, else as windows-1252, and always reported.
+        charset: label as declared; None means the implicit us-ascii of MIME. What is no us-ascii,
+            or under an unknown label, is read as UTF-8, else as windows-1252, and reported.
     Cost: linear.
     Source: RFC 8621 s4.1.4
     """
@@ -185,12 +185,11 @@ def _decode_stateful(data: bytes, codec: str) -> tuple[str, bool]:
 
 
 def _decode_stateless(data: bytes, codec: str | None) -> tuple[str, bool]:
-    is_problem = codec is None
     if data.isascii():
-        return data.decode("ascii"), is_problem
+        return data.decode("ascii"), codec is None
     if codec is None or codec == "ascii":
         try:
-            return data.decode("utf-8").removeprefix("\ufeff"), is_problem
+            return data.decode("utf-8").removeprefix("\ufeff"), True
         except UnicodeDecodeError:
             return data.decode("cp1252", "replace"), True
     try:

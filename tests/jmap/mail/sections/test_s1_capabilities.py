@@ -117,7 +117,7 @@ async def test_only_a_new_email_changes_the_state_of_email_delivery(world: World
 
 
 async def test_an_email_keeps_its_id_wherever_it_goes(world: World) -> None:
-    """Source: RFC 8621 s2"""
+    """Source: RFC 8621 s1.6, s2"""
     inbox, other = await world.add_mailbox("Inbox"), await world.add_mailbox("B")
     email = await world.add_email(inbox, make_raw())
     await world.call("Email/set", update={email: {"mailboxIds": {other: True}}})

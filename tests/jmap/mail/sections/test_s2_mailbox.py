@@ -30,6 +30,9 @@ async def test_a_name_is_kept_in_form_c_and_that_is_told(world: World) -> None:
     assert done["updated"] == {other: {"name": SHORT + "!"}, id: {"name": SHORT}}
     got = await world.call("Mailbox/get", ids=[id, other], properties=["name"])
     assert [box["name"] for box in got["list"]] == [SHORT, SHORT + "!"]
+    for name in (LONG, SHORT.upper()):
+        found = await world.call("Mailbox/query", filter={"name": name})
+        assert sorted(found["ids"]) == sorted([id, other])
 
 
 async def test_siblings_that_read_the_same_have_the_same_name(world: World) -> None:
@@ -272,7 +275,10 @@ async def test_the_example_of_the_rfc_for_unread_threads(world: World) -> None:
     assert [box["unreadThreads"] for box in got["list"]] == [1, 0]
 
 
-async def test_all_mailboxes_that_are_made_are_subscribed_to(world: World) -> None:
+async def test_a_new_mailbox_is_subscribed_to_and_all_come_with_null(world: World) -> None:
+    """Source: RFC 8621 s2, s2.1"""
     box = await world.add_mailbox("B")
     got = await world.call("Mailbox/get", ids=[box], properties=["isSubscribed", "sortOrder"])
     assert got["list"] == [{"id": box, "isSubscribed": True, "sortOrder": 0}]
+    got = await world.call("Mailbox/get", ids=None, properties=[])
+    assert (got["list"], got["notFound"]) == ([{"id": box}], [])

@@ -62,6 +62,7 @@ async def test_any_moment_that_can_be_said_has_its_place(world: World) -> None:
 
 
 async def test_who_changes_one_thread_changes_no_other(world: World) -> None:
+    """Source: RFC 8621 s3.2"""
     inbox = await world.add_mailbox("Inbox")
     one = await world.add_email(inbox, make_raw("One", "one@x"))
     other = await world.add_email(inbox, make_raw("Other", "other@x"))
@@ -78,6 +79,7 @@ async def test_who_changes_one_thread_changes_no_other(world: World) -> None:
 
 
 async def test_unknown_threads_are_not_found_and_properties_are_checked(world: World) -> None:
+    """Source: RFC 8621 s3.1"""
     got = await world.call("Thread/get", ids=["t0", "nothing"])
     assert (got["list"], got["notFound"]) == ([], ["t0", "nothing"])
     assert (await world.fail("Thread/get", ids=[], properties=["subject"]))["type"] == (

@@ -183,7 +183,8 @@ async def test_a_part_without_a_content_type_is_plain_text_in_us_ascii(world: Wo
 
 async def test_in_a_digest_a_part_without_a_type_is_a_message(world: World) -> None:
     inbox = await world.add_mailbox("Inbox")
-    raw = b"From: a@x\r\nContent-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nFrom: b@x\r\n\r\nHi\r\n--b--\r\n"
+    raw = b"From: a@x\r\nContent-Type: multipart/digest; boundary=b\r\n\r\n"
+    raw += b"--b\r\n\r\nFrom: b@x\r\n\r\nHi\r\n--b--\r\n"
     id = await world.add_email(inbox, raw)
     part = (await get_email(world, id, "bodyStructure"))["bodyStructure"]
     assert [child["type"] for child in part["subParts"]] == ["message/rfc822"]
