@@ -124,12 +124,6 @@ def _sum_up(account: Account, part: SharedAccount) -> Access:
     return Access(account, PART_RIGHTS, False, part.rights, part.is_subscribed)
 
 
-_UNSUPPORTED = {
-    "accountId": "accountNotSupportedByMethod",
-    "fromAccountId": "fromAccountNotSupportedByMethod",
-}
-
-
 def check_supports(
     caller: Caller, is_of_mailbox: bool, supports_parts: bool, arguments: Mapping[str, Any]
 ) -> None:
@@ -139,14 +133,19 @@ def check_supports(
     Raises: MethodError accountNotSupportedByMethod, fromAccountNotSupportedByMethod.
     Source: RFC 8620 s3.6.2, s5.4
     """
-    for name, kind in _UNSUPPORTED.items():
-        id = arguments.get(name)
+
+    def tell(id: object) -> str | None:
         if not isinstance(id, str):
-            continue
+            return None
         if is_of_mailbox and caller.is_bare_home(AccountId(id)):
-            raise MethodError(kind, "there is no mail in this account")
-        if not supports_parts and caller.sees_part(AccountId(id)):
-            raise MethodError(kind, "only some Mailboxes of this account are shared with you")
+            return "there is no mail in this account"
+        is_out = not supports_parts and caller.sees_part(AccountId(id))
+        return "only some Mailboxes of this account are shared with you" if is_out else None
+
+    if text := tell(arguments.get("accountId")):
+        raise MethodError("accountNotSupportedByMethod", text)
+    if text := tell(arguments.get("fromAccountId")):
+        raise MethodError("fromAccountNotSupportedByMethod", text)
 
 
 def check_read(caller: Caller, account_id: object) -> Access:
