@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore import Bytes
 from obstore.store import LocalStore
 
 from tests.contract.stores import ACCOUNT, OTHER, FixedClock, Stores
@@ -55,6 +59,30 @@ async def test_equal_octets_are_one_blob_in_each_account(stores: Stores, data: b
     elsewhere = await stores.blobs.put(OTHER, data)
     assert elsewhere.id == first.id
     assert await stores.blobs.get(OTHER, first.id) == data
+
+
+async def test_the_largest_blobs_are_read_a_few_at_a_time(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = LARGE * 80
+    row = await stores.blobs.put(ACCOUNT, data)
+    read = obstore.get_range_async
+    reading: list[int] = []
+    most = 0
+
+    async def count(*args: Any, **range: Any) -> Bytes:
+        nonlocal most
+        reading.append(1)
+        most = max(most, len(reading))
+        try:
+            return await read(*args, **range)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(obstore, "get_range_async", count)
+    found = await asyncio.gather(*(stores.blobs.get(ACCOUNT, row.id) for _ in range(16)))
+    assert all(octets == data for octets in found)
+    assert 0 < most <= 2
 
 
 async def test_staged_octets_become_visible_with_their_transaction(stores: Stores) -> None:

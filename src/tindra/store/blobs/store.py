@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import obstore
+from obstore import Bytes
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
@@ -34,6 +35,10 @@ FRESH_BYTES_MAX: Final = 16 * MIB
 """Octets kept of what was put lately: who uploads a message imports or sends it next."""
 _FRESH_BLOB_BYTES_MAX: Final = MIB
 """A larger blob is not kept: one would drive out hundreds of messages."""
+_LARGE_READ_BYTES: Final = 4 * MIB
+_LARGE_READS_MAX: Final = 2
+"""Reads of more octets than that at once: each holds them twice for a moment, and the requests of
+one user alone could otherwise have sixteen of the largest messages under way."""
 
 
 class Blobs:
@@ -45,6 +50,7 @@ class Blobs:
         prefix = object_store.prefix if isinstance(object_store, LocalStore) else None
         self._folder = None if prefix is None else Folder(Path(prefix))
         self._clock = clock
+        self._large_reads = asyncio.Semaphore(_LARGE_READS_MAX)
         self._fresh = ByteCache(FRESH_BYTES_MAX)
         """Linked blobs by (account, blob): content never changes, and no link is ever cut but by
         erasing the account."""
@@ -95,13 +101,19 @@ class Blobs:
             return b""
         if row.data is not None:
             return row.data[start:end]
+        if end - start <= _LARGE_READ_BYTES:
+            return bytes(await self._read(account_id, blob_id, start, end))
+        async with self._large_reads:
+            # The copy takes some 20 ms, which nobody else shall wait for.
+            return await asyncio.to_thread(bytes, await self._read(account_id, blob_id, start, end))
+
+    async def _read(self, account_id: AccountId, blob_id: str, start: int, end: int) -> Bytes:
+        """Octets of an object. Raises: Unavailable."""
+        path = _path(account_id, blob_id)
         try:
-            found = await obstore.get_range_async(
-                self._objects, _path(account_id, blob_id), start=start, end=end
-            )
+            return await obstore.get_range_async(self._objects, path, start=start, end=end)
         except (BaseError, OSError) as error:
             raise Unavailable(f"blob {blob_id} cannot be read: {type(error).__name__}") from error
-        return bytes(found)
 
     async def load_size(self, account_id: AccountId, blob_id: str) -> int | None:
         """Its length in octets; None for an unknown or foreign id."""
