@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -9,7 +11,12 @@ from tests.sync.conftest import Open
 from tests.sync.harness import FAST, make_mail
 from tindra.app.demo.faults import Faults
 from tindra.base import limits
+from tindra.base.ids import MailboxId
+from tindra.core.errors import Unavailable
+from tindra.core.tx import Tx
 from tindra.model.blob import make_blob_id
+from tindra.sync import tree
+from tindra.sync.apply import apply_vanished
 
 
 async def test_mailboxes_of_the_provider_appear_with_their_roles_and_places(harness: Open) -> None:
@@ -293,3 +300,27 @@ async def test_one_full_mailbox_that_stays_away_is_gone_in_the_end(harness: Open
         assert "Full" not in await h.find_mailboxes()
         assert len(await h.find_ids()) == 3
         await h.wait_for_status(lastError=None)
+
+
+async def test_a_mailbox_that_is_gone_is_emptied_in_steps(
+    harness: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "ROWS_PER_COMMIT_MAX", 3)
+    parts: list[int] = []
+
+    async def watched(tx: Tx, mailbox_id: MailboxId, uids: Sequence[int]) -> None:
+        parts.append(len(uids))
+        if len(parts) == 3:
+            raise Unavailable("the machine stops here")
+        await apply_vanished(tx, mailbox_id, uids)
+
+    monkeypatch.setattr(tree, "apply_vanished", watched)
+    async with harness() as h:
+        for number in range(8):
+            h.deliver(100 + number, "Full")
+        await h.begin(3)
+        h.demo.store.delete(h.folder("Full"))
+        await h.settle()
+        assert "Full" not in await h.find_mailboxes()
+        assert len(await h.find_ids()) == 3
+    assert parts == [3, 3, 2, 2], "what was cut short goes on where it stopped"

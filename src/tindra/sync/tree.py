@@ -17,9 +17,10 @@ from tindra.core.services import Services
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailCondition, EmailQuery, MailboxRow, encode_email_id
 from tindra.model.stored import OutboxRow
-from tindra.sync.apply import apply_vanished, mirror_of
+from tindra.sync.apply import apply_vanished, mirror_of, read_mirror
 from tindra.sync.cursor import RemoteCursor, delete_cursor, load_cursors, put_cursor
 from tindra.sync.intents import EMAIL_TOPIC, MAILBOX_TOPIC, leave_intents
+from tindra.sync.mirror import MirrorReader
 from tindra.sync.plan import (
     GHOST_MARK,
     HeldBack,
@@ -32,7 +33,7 @@ from tindra.sync.plan import (
     plan_mailboxes,
 )
 from tindra.sync.ports import MailSession, Rejected, RemoteMailbox
-from tindra.sync.pull import Puller
+from tindra.sync.pull import ROWS_PER_COMMIT_MAX, Puller
 
 _SORT_ORDER = {
     "inbox": 1, "drafts": 2, "sent": 3, "archive": 4, "all": 5, "flagged": 6, "important": 7,
@@ -85,6 +86,9 @@ class Tree:
         missing = set(known) - names - (lost if is_believed else renamed.keys())
         kept = [*listed, *(_as_listed(self._cursors[known[name]]) for name in missing)]
 
+        for name in sorted(lost - missing - renamed.keys()):
+            await self._empty(known[name])
+
         async def write(tx: Tx) -> None:
             rows = {str(row.id): row for row in await tx.store.load_mailboxes()}
             plan = plan_mailboxes(kept, known, rows, renamed)
@@ -95,6 +99,23 @@ class Tree:
         holding = {item.name for item in listed if item.selectable}
         self.selectable = {id for id, c in self._cursors.items() if c.name in holding}
         self._nodes = {id for id, c in self._cursors.items() if c.name in names - holding}
+
+    async def _empty(self, mailbox_id: str) -> None:
+        """The messages of a mailbox that is gone vanish, some in one transaction, so that nobody
+        waits for all of them; what is left when it is cut short vanishes when it is planned again.
+        """
+
+        async def read(reader: MirrorReader) -> list[int]:
+            return [uid for uid, _ in await reader.list_remote_uids(mailbox_id)]
+
+        uids = await read_mirror(self._services, self._account_id, read)
+        for start in range(0, len(uids), ROWS_PER_COMMIT_MAX):
+            part = uids[start : start + ROWS_PER_COMMIT_MAX]
+
+            async def write(tx: Tx, part: Sequence[int] = part) -> None:
+                await apply_vanished(tx, MailboxId(mailbox_id), part)
+
+            await transact(self._services, self._account_id, "mirror-gone", write, "provider")
 
     async def reload(self) -> None:
         """Read again what the store knows of the tree."""
