@@ -33,7 +33,8 @@ TYPES: Final = (
 METHOD_ERRORS: Final = frozenset(
     "invalidArguments requestTooLarge accountNotFound cannotCalculateChanges stateMismatch"
     " unsupportedFilter unsupportedSort anchorNotFound invalidResultReference fromAccountNotFound"
-    " forbidden tooManyChanges accountNotSupportedByMethod blobNotFound unknownDataType".split()
+    " forbidden tooManyChanges accountNotSupportedByMethod fromAccountNotSupportedByMethod"
+    " blobNotFound unknownDataType".split()
 )
 """Source: RFC 8620 s3.6.2, s5, s6.3, RFC 9404 s4.3, RFC 9661 s2.6"""
 SET_ERRORS: Final = frozenset(

@@ -21,7 +21,7 @@ from tests.jmap.trial import Trial
 from tests.world import World
 
 _FUZZ = settings(
-    max_examples=60,
+    max_examples=40,
     # Far above what any call takes: it catches what hangs.
     deadline=timedelta(seconds=15),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
