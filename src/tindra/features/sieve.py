@@ -33,7 +33,7 @@ from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.objects import ObjectType, Property, internal, server_set
-from tindra.wire.jmap.filter import Condition, is_flag, is_text
+from tindra.wire.jmap.filter import Condition, is_bool, is_text
 from tindra.wire.sieve.errors import SieveError
 from tindra.wire.sieve.evaluate import REDIRECTS_MAX
 from tindra.wire.sieve.grammar import EXTENSIONS, Script, check_script
@@ -141,7 +141,7 @@ SIEVE_TYPE = _ScriptType(
     check=_check,
     filters={
         "name": Condition(is_text, lambda obj, text: text in obj["name"]),
-        "isActive": Condition(is_flag, lambda obj, value: obj["isActive"] is value),
+        "isActive": Condition(is_bool, lambda obj, value: obj["isActive"] is value),
     },
     sorts={"name": lambda obj: obj["name"], "isActive": lambda obj: obj["isActive"]},
 )

@@ -28,6 +28,7 @@ from tindra.server.credentials import (
 )
 from tindra.server.http.exchange import Exchange, HttpError
 from tindra.server.http.origin import find_client_address
+from tindra.server.http.refusal import retry_after
 from tindra.server.options import ServerOptions
 from tindra.server.password import hash_token, make_dummy_hash, make_token, verify_password
 from tindra.server.sign_in import CALLER_FRESH_MS, SignIn
@@ -186,9 +187,9 @@ class Authenticator:
         wait_ms = self._throttle.wait_ms(login, address)
         if wait_ms:
             self._count("throttled")
-            seconds = b"%d" % (wait_ms // 1000 + 1)
+            retry = retry_after(wait_ms // 1000 + 1)
             detail = "too many wrong passwords; wait a little"
-            raise HttpError(429, detail, headers=[(b"retry-after", seconds)])
+            raise HttpError(429, detail, headers=[retry])
         user = await self._services.directory.find_user(login)
         stored = user.password_hash if user is not None else ""
         is_right = await self._verify(password, stored or self._dummy_hash)
@@ -202,7 +203,7 @@ class Authenticator:
 
     async def _verify(self, password: str, stored: str) -> bool:
         if self._hashing_count >= HASHES_RUNNING_MAX + HASHES_WAITING_MAX:
-            raise HttpError(503, "too many sign-ins at once", headers=[(b"retry-after", b"2")])
+            raise HttpError(503, "too many sign-ins at once", headers=[retry_after(2)])
         self._hashing_count += 1
         try:
             async with self._hashing:

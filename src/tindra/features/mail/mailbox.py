@@ -21,7 +21,7 @@ from tindra.core.ports import Cursor, StoreReader
 from tindra.core.state import encode_state
 from tindra.features.mail.sharing.rights import make_rights
 from tindra.model.mail import MailboxRow
-from tindra.wire.jmap.filter import Condition, is_flag, is_text, is_text_or_null, plan_filter
+from tindra.wire.jmap.filter import Condition, is_bool, is_text, is_text_or_null, plan_filter
 from tindra.wire.mime.charset import normalise_nfc
 
 COUNTS = ("totalEmails", "unreadEmails", "totalThreads", "unreadThreads")
@@ -93,8 +93,8 @@ _FILTERS = {
     "parentId": Condition(is_text_or_null, lambda obj, id: obj["parentId"] == id),
     "name": Condition(is_text, _contains),
     "role": Condition(is_text_or_null, lambda obj, role: obj["role"] == role),
-    "hasAnyRole": Condition(is_flag, lambda obj, value: (obj["role"] is not None) is value),
-    "isSubscribed": Condition(is_flag, lambda obj, value: obj["isSubscribed"] is value),
+    "hasAnyRole": Condition(is_bool, lambda obj, value: (obj["role"] is not None) is value),
+    "isSubscribed": Condition(is_bool, lambda obj, value: obj["isSubscribed"] is value),
 }
 _SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "sortOrder": lambda obj: obj["sortOrder"],

@@ -10,6 +10,7 @@ from collections import deque
 
 from tindra.base.ids import UserId
 from tindra.server.http.exchange import HttpError
+from tindra.server.http.refusal import retry_after
 
 WAIT_S = 10.0
 """Longer than any ordinary request; who waits longer is told to come again."""
@@ -77,4 +78,4 @@ class Gate:
 
     def _refusal(self) -> HttpError:
         detail = f"over {self._places} at once for one user"
-        return HttpError(429, detail, LIMIT, limit=self._limit, headers=[(b"retry-after", b"1")])
+        return HttpError(429, detail, LIMIT, limit=self._limit, headers=[retry_after(1)])

@@ -1,4 +1,5 @@
-"""What a client is told when the store cannot do it: the same on every way in."""
+"""What a client is told when the store cannot do it, and when to come again: the same on every way
+in."""
 
 from __future__ import annotations
 

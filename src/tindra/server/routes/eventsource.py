@@ -14,6 +14,7 @@ from tindra.base import limits
 from tindra.base.clock import Clock
 from tindra.server.http.exchange import Exchange, Headers, HttpError
 from tindra.server.http.gate import LIMIT
+from tindra.server.http.refusal import retry_after
 from tindra.server.hub import StreamHub, StreamsFull
 from tindra.server.metrics import Metrics
 from tindra.server.streams import KEEPALIVE_MS, EventStream
@@ -126,7 +127,7 @@ def open_stream(hub: StreamHub, stream: EventStream) -> None:
         hub.open(stream)
     except StreamsFull as error:
         status = 429 if error.is_user else 503
-        retry: Headers = [(b"retry-after", b"30")]
+        retry = [retry_after(30)]
         raise HttpError(status, str(error), LIMIT, limit="streams", headers=retry) from None
 
 

@@ -18,7 +18,7 @@ class Condition(NamedTuple):
     """One property of a FilterCondition: which values it takes, and what they match."""
 
     takes: Callable[[Any], bool]
-    """`is_text`, `is_flag` ... below."""
+    """`is_text`, `is_bool` ... below."""
     matches: Callable[[dict[str, Any], Any], bool]
     """Whether an object (with its id) matches a value that was taken."""
 
@@ -74,7 +74,7 @@ def is_text_or_null(value: Any) -> bool:
     return isinstance(value, str | None)
 
 
-def is_flag(value: Any) -> bool:
+def is_bool(value: Any) -> bool:
     """A Boolean."""
     return isinstance(value, bool)
 
