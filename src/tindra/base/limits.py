@@ -142,6 +142,11 @@ SYNC_BATCH_MESSAGES_MAX: Final = 200
 """Messages in one commit of the mirror: bounds what a crash repeats."""
 SYNC_BATCH_BYTES_MAX: Final = 16 * MIB
 """Bytes of one batch held in memory."""
+LARGE_MESSAGE_BYTES_MIN: Final = 4 * MIB
+"""A message from here on is counted in LARGE_MESSAGES_HELD_BYTES_MAX, and stored by itself."""
+LARGE_MESSAGES_HELD_BYTES_MAX: Final = 256 * MIB
+"""Octets of large messages that all mirrors of a process hold together, from the announcement until
+they are stored: two of the largest, or sixty of 4 MiB. Others wait for room."""
 MESSAGE_BYTES_MAX: Final = 100 * MIB
 """A larger message is parked and shown as such."""
 OUTBOX_TRIES_MAX: Final = 12

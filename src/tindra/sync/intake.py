@@ -103,7 +103,9 @@ class Intake:
         whole = [m for m in messages if m.raw is not None]
         batch, _ = await asyncio.gather(self._prepare(mailbox_id, whole), self.flush())
         self._waiting = batch
-        if sum(len(m.raw or b"") for m in whole) >= limits.SYNC_BATCH_BYTES_MAX:
+        sizes = [len(m.raw or b"") for m in whole]
+        is_large = max(sizes, default=0) >= limits.LARGE_MESSAGE_BYTES_MIN
+        if is_large or sum(sizes) >= limits.SYNC_BATCH_BYTES_MAX:
             await self.flush()  # nothing is read ahead while so much is held
 
     async def flush(self) -> None:

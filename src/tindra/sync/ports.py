@@ -209,6 +209,9 @@ class MailSession(Protocol):
         """Whole messages as they arrive, in the server's order within each batch; batches keep the
         order of `uids`, so the caller's priority (newest first) holds. Nothing is marked as read.
 
+        Who asks for the next message, or closes the stream, has let go of a large one before it
+        (limits.LARGE_MESSAGE_BYTES_MIN): others may wait for its room.
+
         UIDs that no longer exist are silently missing. A message above the adapter's own bound
         comes with `raw` None and its size.
 

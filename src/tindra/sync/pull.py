@@ -373,6 +373,7 @@ class Puller:
                     self.poison.note_got(came)
                     self.poison.forget(mailbox_id, came)
                     await self.intake.store(mailbox_id, batch)
+                    del batch  # a large message is let go before the next one is waited for
                     if is_called is not None and is_called():
                         return False
         finally:
@@ -454,7 +455,9 @@ async def _gather_batches(
         async for message in stream:
             batch.append(message)
             size += len(message.raw or b"")
-            if len(batch) >= limit or size >= limits.SYNC_BATCH_BYTES_MAX:
+            is_large = len(message.raw or b"") >= limits.LARGE_MESSAGE_BYTES_MIN
+            if len(batch) >= limit or size >= limits.SYNC_BATCH_BYTES_MAX or is_large:
+                del message
                 yield batch
                 batch, size, limit = [], 0, limits.SYNC_BATCH_MESSAGES_MAX
     except ProviderError:

@@ -23,11 +23,13 @@ import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
+from tindra.base.limits import LARGE_MESSAGE_BYTES_MIN
+from tindra.outside.imap.budget import OctetBudget
 from tindra.outside.imap.verdicts import judge_closed
 from tindra.sync.ports import ProviderError, Rejected, Transient
 from tindra.wire.imap.command import Command
 from tindra.wire.imap.errors import LocalProtocolError, RemoteProtocolError
-from tindra.wire.imap.lexer import DEFAULT_LIMITS, Limits
+from tindra.wire.imap.lexer import DEFAULT_LIMITS, Limits, PendingLiteral
 from tindra.wire.imap.machine import ClientMachine, Done, Event, Greeting, IdleStarted, State
 from tindra.wire.imap.response import Status
 
@@ -40,6 +42,13 @@ HANDSHAKE_MS_MAX: Final = 20_000
 """One TLS handshake."""
 GOODBYE_MS_MAX: Final = 2_000
 """How long LOGOUT may take before the socket is closed anyway."""
+
+PROGRESS_MS: Final = 30_000
+"""How often it is looked whether a large literal goes on coming in."""
+PROGRESS_BYTES_MIN: Final = 64 * 1024
+"""In that time at least: 2 KiB a second. What is dribbled would keep its room for ever."""
+PROGRESS_WANTED_BYTES_MIN: Final = 4 * 1024 * 1024
+"""In that time at least while others wait for room: 140 KiB a second."""
 
 EVENTS_PER_STEP: Final = 200
 """Answers worked off before the loop goes round: some 10 ms."""
@@ -56,6 +65,7 @@ class ImapConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_budget",
         "_bye",
         "_drained",
         "_error",
@@ -65,8 +75,14 @@ class ImapConnection(asyncio.Protocol):
         "_is_closing",
         "_is_held",
         "_is_paused",
+        "_is_starved",
+        "_line_octets",
+        "_literal",
         "_loop",
         "_machine",
+        "_progress",
+        "_progress_s",
+        "_received",
         "_silence_s",
         "_transport",
         "_waiting",
@@ -80,6 +96,7 @@ class ImapConnection(asyncio.Protocol):
         *,
         limits: Limits = DEFAULT_LIMITS,
         silence_ms_max: int = SILENCE_MS_MAX,
+        budget: OctetBudget | None = None,
     ) -> None:
         self.sink = sink
         self._loop = asyncio.get_running_loop()
@@ -97,6 +114,13 @@ class ImapConnection(asyncio.Protocol):
         self._is_behind = False
         self._is_held = False
         self._is_closing = False
+        self._budget = budget or OctetBudget()
+        self._literal: PendingLiteral | None = None  # the large one that has its room, or waits
+        self._line_octets = 0  # room that the present line has
+        self._is_starved = False
+        self._received = 0  # since the last look at the progress
+        self._progress: asyncio.TimerHandle | None = None
+        self._progress_s = PROGRESS_MS / 1000
 
     @property
     def machine(self) -> ClientMachine:
@@ -119,6 +143,7 @@ class ImapConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Octets came."""
         self._heard_at = self._loop.time()
+        self._received += len(data)
         try:
             self._machine.receive_data(data)
         except RemoteProtocolError as error:
@@ -138,12 +163,14 @@ class ImapConnection(asyncio.Protocol):
                 if event is None:
                     break
                 self._dispatch(event)
+                self.give_back(self.claim_room())  # unless the sink's owner took it over
             else:
                 self._is_behind = True
                 self._loop.call_soon(self._work)
         except RemoteProtocolError as error:
             self._fail_protocol(error)
             return
+        self._find_room()
         self._hold_or_read()
         self._flush()
 
@@ -156,6 +183,8 @@ class ImapConnection(asyncio.Protocol):
         self._machine.receive_eof()
         if self._error is None:
             error = judge_closed(self._bye)
+            if self._is_starved:
+                error = Transient("The mail server did not wait for room here", code="BUSY")
             if exc is not None and error.server_words is None:
                 error.server_words = str(exc)[:200] or None
             self.fail(error)
@@ -271,6 +300,11 @@ class ImapConnection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._progress is not None:
+            self._progress.cancel()
+            self._progress = None
+        self._budget.forget(self)
+        self.give_back(self.claim_room())
         if self._transport is not None:
             self._transport.abort()
         waiting: list[asyncio.Future[Status] | asyncio.Future[None] | None]
@@ -281,11 +315,56 @@ class ImapConnection(asyncio.Protocol):
                 future.set_exception(error)
                 future.exception()  # whoever does not wait any more need not be told
 
+    # --- large literals -----------------------------------------------------------------------
+
+    def claim_room(self) -> int:
+        """Octets of the budget that the event at hand has; who calls must give them back."""
+        octets, self._line_octets = self._line_octets, 0
+        return octets
+
+    def give_back(self, octets: int) -> None:
+        """What was claimed is held no more."""
+        if octets:
+            self._budget.give_back(octets)
+
+    def _find_room(self) -> None:
+        """Before a large literal is read on, it must have its room."""
+        literal = self._machine.kept_literal
+        if literal is self._literal or self._error is not None:
+            return
+        if self._progress is not None:
+            self._progress.cancel()
+            self._progress = None
+        self._literal = literal
+        if literal is None or literal.octets < LARGE_MESSAGE_BYTES_MIN:
+            return
+        self._is_starved = True
+        if self._budget.try_hold(self, literal.octets, self._take_room):
+            self._take_room()
+
+    def _take_room(self) -> None:
+        assert self._literal is not None
+        self._line_octets += self._literal.octets
+        self._is_starved = False
+        self._received = 0
+        self._progress = self._loop.call_later(self._progress_s, self._check_progress)
+        self._hold_or_read()
+
+    def _check_progress(self) -> None:
+        """Room is for those who use it."""
+        received, self._received = self._received, 0
+        least = PROGRESS_WANTED_BYTES_MIN if self._budget.is_wanted else PROGRESS_BYTES_MIN
+        if received < least and not self._is_held:
+            code = "BUSY" if received >= PROGRESS_BYTES_MIN else "SLOW"
+            self.fail(Transient("The mail server sent a large message too slowly", code=code))
+            return
+        self._progress = self._loop.call_later(self._progress_s, self._check_progress)
+
     # --- inside -------------------------------------------------------------------------------
 
     def _hold_or_read(self) -> None:
         """The socket is read unless the session paused it or there is work left over."""
-        is_held = self._is_paused or self._is_behind
+        is_held = self._is_paused or self._is_behind or self._is_starved
         if is_held == self._is_held or self._transport is None or self._error is not None:
             return
         self._is_held = is_held

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from tindra.outside.imap.budget import OctetBudget
 from tindra.outside.imap.client import HANDSHAKE_MS_MAX, ImapConnection
 from tindra.outside.imap.quirks import Quirks, find_quirks
 from tindra.outside.imap.session import ImapSession
@@ -45,6 +46,7 @@ class ImapProvider:
         choose_quirks: what is known of a host.
         is_address_allowed: whether an IP address may be connected to, so that a shared
             installation can keep its users off its own network; None: all.
+        budget: what all its sessions may hold of large messages.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class ImapProvider:
         tls: ssl.SSLContext | None = None,
         choose_quirks: Callable[[str], Quirks] = find_quirks,
         is_address_allowed: Callable[[str], bool] | None = None,
+        budget: OctetBudget | None = None,
     ) -> None:
         self._identity = identity or {"name": "Tindra"}
         self._verified = tls
         self._unverified: ssl.SSLContext | None = None
         self._choose_quirks = choose_quirks
         self._is_address_allowed = is_address_allowed
+        self._budget = budget or OctetBudget()
 
     async def connect(self, settings: ServerSettings, password: str) -> ImapSession:
         """Resolve, connect, secure, log in. Raises: as the port."""
@@ -133,7 +137,7 @@ class ImapProvider:
         loop = asyncio.get_running_loop()
         if settings.tls == "implicit":
             _, connection = await loop.create_connection(
-                _new_connection,
+                self._new_connection,
                 address,
                 settings.port,
                 ssl=self._context(settings),
@@ -141,8 +145,13 @@ class ImapProvider:
                 ssl_handshake_timeout=HANDSHAKE_MS_MAX / 1000,
             )
         else:
-            _, connection = await loop.create_connection(_new_connection, address, settings.port)
+            _, connection = await loop.create_connection(
+                self._new_connection, address, settings.port
+            )
         return connection
+
+    def _new_connection(self) -> ImapConnection:
+        return ImapConnection(lambda _: None, budget=self._budget)
 
     def _context(self, settings: ServerSettings) -> ssl.SSLContext:
         """Shared by all connections: a context holds a megabyte of authorities."""
@@ -215,10 +224,6 @@ class ImapProvider:
             if connection.sasl_challenge and not error.server_words:
                 error.server_words = connection.sasl_challenge[:500].decode("utf-8", "replace")
             raise error
-
-
-def _new_connection() -> ImapConnection:
-    return ImapConnection(lambda _: None)
 
 
 def _choose_login(settings: ServerSettings, password: str, capabilities: frozenset[str]) -> Command:

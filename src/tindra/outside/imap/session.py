@@ -328,9 +328,11 @@ class ImapSession:
                 if message is None:
                     return
                 yield message
+                del message  # who calls again has let go of it
         finally:
             if turn == self._turn_number:
                 self._listener = None
+            window.close()
 
     async def store_flags(
         self, uids: Sequence[int], add: Sequence[str], remove: Sequence[str]

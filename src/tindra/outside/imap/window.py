@@ -56,7 +56,8 @@ class FetchWindow:
         self._bytes_max = max(1, bytes_max)
         self._batch_uids = BATCH_UIDS_FIRST
         self._answers: deque[asyncio.Future[Status]] = deque()
-        self._queue: deque[RemoteMessage] = deque()
+        self._queue: deque[tuple[RemoteMessage, int]] = deque()  # with the room that it has
+        self._room = 0  # of the message that was handed out last
         self._queued_bytes = 0
         self._seen_count = 0
         self._seen_bytes = 0
@@ -69,7 +70,8 @@ class FetchWindow:
         self._wanted.discard(event.uid)
         octets = len(event.body)
         is_giant = octets > MESSAGE_BYTES_MAX or isinstance(event.body, SkippedLiteral)
-        self._queue.append(to_message(event, None if is_giant else event.body))
+        message = to_message(event, None if is_giant else event.body)
+        self._queue.append((message, self._connection.claim_room()))
         self._seen_count += 1
         self._seen_bytes += octets
         if not is_giant:
@@ -79,7 +81,11 @@ class FetchWindow:
         self._wake()
 
     async def next_message(self) -> RemoteMessage | None:
-        """The next message, or None when all batches are answered. Raises: ProviderError."""
+        """The next message, or None when all batches are answered. Raises: ProviderError.
+
+        A large one that was handed out before is held no more by whoever calls again.
+        """
+        self._give_back()
         while not self._queue:
             self._connection.resume()
             self._ask()
@@ -92,13 +98,23 @@ class FetchWindow:
                 continue
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
-        message = self._queue.popleft()
+        message, self._room = self._queue.popleft()
         if message.raw is not None:
             self._queued_bytes -= len(message.raw)
         if 2 * self._queued_bytes <= self._bytes_max:
             self._connection.resume()
             self._ask()
         return message
+
+    def close(self) -> None:
+        """Nothing that came is held any more."""
+        self._give_back()
+        while self._queue:
+            self._connection.give_back(self._queue.popleft()[1])
+
+    def _give_back(self) -> None:
+        room, self._room = self._room, 0
+        self._connection.give_back(room)
 
     def _ask(self) -> None:
         """Keep the line busy."""

@@ -157,6 +157,11 @@ class LineReader:
         return self._pending
 
     @property
+    def kept_literal(self) -> PendingLiteral | None:
+        """The literal that `next_line()` waits for, unless it is read past."""
+        return None if self._is_skipping else self._pending
+
+    @property
     def partial(self) -> Line | None:
         """The present line so far while a literal is pending: enough to see tag and command."""
         return Line(list(self._parts)) if self._parts else None

@@ -53,7 +53,7 @@ import msgspec
 
 from tindra.wire.imap.command import Atom, Command, choose_dialect, encode_command
 from tindra.wire.imap.errors import LocalProtocolError, RemoteProtocolError
-from tindra.wire.imap.lexer import DEFAULT_LIMITS, Limits, LineReader
+from tindra.wire.imap.lexer import DEFAULT_LIMITS, Limits, LineReader, PendingLiteral
 from tindra.wire.imap.response import (
     Capability,
     Enabled,
@@ -225,6 +225,11 @@ class ClientMachine:
     def is_idle_in_flight(self) -> bool:
         """IDLE was sent and its tagged answer has not come."""
         return self._idle is not _Idle.NO
+
+    @property
+    def kept_literal(self) -> PendingLiteral | None:
+        """The literal that is coming in and is kept, if any; another object for each."""
+        return self._reader.kept_literal
 
     @property
     def sasl_challenge(self) -> bytes:
