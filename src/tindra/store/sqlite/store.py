@@ -200,19 +200,24 @@ class SqliteStore:
     async def poll_changes(self) -> list[CommitInfo]:
         """Commits made by other processes since the last call, as far as their accounts live.
 
-        Cost: a look at one number; only when another process did commit, O(accounts).
+        Cost: a look at one number; only when another process did commit, O(accounts) beside the
+        loop.
         """
         version = await self._need_writer().load_data_version()
         if version == self._data_version:
             return []
+        infos = await self.run_read(self._load_moved, is_long=True)
         self._data_version = version
-        conn = self._need_loop_conn()
-        self._release()
-        with unavailable():
-            newest = _load_modseqs(conn)
-            moved = {id: modseq for id, modseq in newest.items() if modseq > self._seen.get(id, 0)}
-            self._seen = newest
-            return [_load_info(conn, id, modseq) for id, modseq in moved.items()]
+        for id, modseq in ((info.account_id, info.modseq) for info in infos):
+            self._seen[id] = max(self._seen.get(id, modseq), modseq)
+        return infos
+
+    def _load_moved(self, conn: StoreConnection) -> list[CommitInfo]:
+        """Accounts that are further than was seen; what this process commits meanwhile may be told
+        of twice."""
+        newest = _load_modseqs(conn).items()
+        moved = [(id, modseq) for id, modseq in newest if modseq > self._seen.get(id, 0)]
+        return [_load_info(conn, id, modseq) for id, modseq in moved]
 
     async def find_trouble(self) -> str | None:
         """Why nothing can be written; None while it can. Costs nothing while all goes well.
