@@ -24,9 +24,7 @@ from tests.server.test_server_streams import listen
 from tests.server.world import BASIC, BOB_BASIC, BOBS, MAIL, SHARED, World
 from tindra.server.run import make_loop, serve
 
-_FUZZ = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+_FUZZ = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PATIENCE_S = 10.0
 """What takes longer than this hangs."""
 PATHS = (
