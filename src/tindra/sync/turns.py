@@ -555,6 +555,6 @@ def _describe_broken(cursors: Mapping[str, RemoteCursor]) -> str | None:
     name, uid = broken[0]
     others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
     return (
-        f"{name}: the message with UID {uid}{others} cannot be fetched, each try ends the session;"
-        " it is left out and tried again once a day"
+        f"{name}: the message with UID {uid}{others} cannot be fetched, whatever is tried; it is"
+        " left out and tried again once a day"
     )

@@ -13,7 +13,8 @@ more is read meanwhile.
 Invariants: after the first error every call raises it, all waiting callers get it, and the socket
 is gone; an event reaches the sink before the answer of the command that it belongs to; reading
 pauses as soon as the sink's owner says so, so the receive buffer is bounded by one read plus one
-line.
+line; a large literal is read only while it is counted in the budget of all connections, and whoever
+claims the room of its event gives it back.
 """
 
 from __future__ import annotations
@@ -372,6 +373,7 @@ class ImapConnection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._heard_at = self._loop.time()
+            self._received = PROGRESS_WANTED_BYTES_MIN  # it was not the server that paused
             self._transport.resume_reading()
 
     def _fail_protocol(self, error: RemoteProtocolError) -> None:
