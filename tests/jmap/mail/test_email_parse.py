@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.jmap.mail_fixture import (
     upload,
 )
 from tests.world import World
+from tindra.features.mail.email_get import render_message
 
 DEFAULTS = {
     "messageId", "inReplyTo", "references", "sender", "from", "to", "cc", "bcc", "replyTo",
@@ -156,3 +159,15 @@ async def test_every_file_of_the_corpus_is_parsed_or_named(world: World, corpus:
             properties=["bodyStructure", "bodyValues", "headers", "from", "subject"],
         )
         assert {*(answer["parsed"] or ()), *(answer["notParsable"] or ())} == set(blobs)
+
+
+def test_a_rendered_message_is_let_go_at_once() -> None:
+    raw = make_raw("Large", "large@fjord.test")
+    arguments = {"fetchAllBodyValues": True, "bodyProperties": ["headers", "blobId", "name"]}
+    before = sys.getrefcount(raw)
+    gc.disable()
+    try:
+        render_message(raw, "b1", ["bodyStructure", "headers", "bodyValues"], arguments, 10**6)
+        assert sys.getrefcount(raw) == before, "it waits for the collector: a gigabyte in a second"
+    finally:
+        gc.enable()

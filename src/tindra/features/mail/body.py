@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 
@@ -170,7 +171,7 @@ def render_body(
             else:
                 found[name] = [renderer.render(part) for part in _pick(bodies, name)]
         elif name == "headers":
-            found[name] = renderer.render_headers(root)
+            found[name] = _list_raw_headers(raw, root)
         elif name[:7] == "header:":
             found[name] = renderer.load_fields(root).render(name)
     return found
@@ -190,12 +191,22 @@ def _iterate(part: Part) -> Iterable[Part]:
         pending.extend(reversed(one.children))
 
 
+def _list_raw_headers(raw: bytes, part: Part) -> list[dict[str, str]]:
+    """Source: RFC 8621 s4.1.3 (EmailHeader)"""
+    return [{"name": name, "value": as_raw(value)} for name, value in list_headers(raw, part)]
+
+
+def _make_blob_id(blob_id: str, part: Part) -> str | None:
+    if part.part_id is None:
+        return None
+    return encode_part_blob_id(blob_id, part.body_start, part.body_end, part.encoding)
+
+
 class _Renderer:
     """Makes EmailBodyPart and EmailBodyValue objects of one message, each part once."""
 
     def __init__(self, raw: bytes, blob_id: str, request: BodyRequest, room_bytes: int) -> None:
         self._raw = raw
-        self._blob_id = blob_id
         self._request = request
         self._room_bytes = room_bytes
         self._fields: dict[int, HeaderFields] = {}
@@ -203,7 +214,13 @@ class _Renderer:
         names = [name for name in request.properties if name != "subParts"]
         headers = [name for name in names if name[:7] == "header:"]
         self._headers = HeaderPlan(headers) if headers else None
-        self._readers = [(n, self._make_reader(n)) for n in names if n[:7] != "header:"]
+        # None of them is a method of ours: a ring would keep the message until the collector comes.
+        readers: dict[str, Callable[[Part], Any]] = {
+            "headers": partial(_list_raw_headers, raw),
+            "blobId": partial(_make_blob_id, blob_id),
+            **_READERS,
+        }
+        self._readers = [(n, readers.get(n) or attrgetter(n)) for n in names if n[:7] != "header:"]
         self._has_sub_parts = "subParts" in request.properties
 
     def load_fields(self, part: Part) -> HeaderFields:
@@ -212,11 +229,6 @@ class _Renderer:
         if found is None:
             found = self._fields[part.header_start] = HeaderFields(list_headers(self._raw, part))
         return found
-
-    def render_headers(self, part: Part) -> list[dict[str, str]]:
-        """Source: RFC 8621 s4.1.3 (EmailHeader)"""
-        headers = list_headers(self._raw, part)
-        return [{"name": name, "value": as_raw(value)} for name, value in headers]
 
     def render(self, part: Part) -> msgspec.Raw:
         """One EmailBodyPart. Raises: MethodError requestTooLarge."""
@@ -248,22 +260,6 @@ class _Renderer:
         if self._headers is not None:
             values |= self._headers.render(self.load_fields(part))
         return values
-
-    def _make_reader(self, name: str) -> Callable[[Part], Any]:
-        """What gives a property of any part; chosen once, for there may be thousands."""
-        readers: dict[str, Callable[[Part], Any]] = {
-            "headers": self.render_headers,
-            "blobId": self._make_blob_id,
-            "charset": _get_charset,
-            "partId": attrgetter("part_id"),
-            "name": show_name,
-        }
-        return readers.get(name) or attrgetter(name)
-
-    def _make_blob_id(self, part: Part) -> str | None:
-        if part.part_id is None:
-            return None
-        return encode_part_blob_id(self._blob_id, part.body_start, part.body_end, part.encoding)
 
     def render_values(self, root: Part, bodies: Bodies) -> dict[str, Any]:
         """partId -> EmailBodyValue of the text parts asked for."""
@@ -299,6 +295,14 @@ def show_name(part: Part) -> str | None:
     if part.name is None or part.name.isascii():
         return part.name  # its parser took the ASCII controls out
     return _DISGUISE.sub("", part.name) or None
+
+
+_READERS: dict[str, Callable[[Part], Any]] = {
+    "charset": _get_charset,
+    "partId": attrgetter("part_id"),
+    "name": show_name,
+}
+"""Properties of a part that are not read from the attribute of their name."""
 
 
 def _pick_texts(root: Part, bodies: Bodies, request: BodyRequest) -> dict[str, Part]:
