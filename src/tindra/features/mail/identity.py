@@ -12,6 +12,7 @@ import msgspec
 
 from tindra.core.datatype import Datatype, SetContext
 from tindra.core.errors import SetError
+from tindra.core.ports import StoreReader
 from tindra.core.tx import Tx
 from tindra.features.mail.writing.addresses import fold_address, is_identity_email, speaks_for
 from tindra.features.objects import ObjectType, Property
@@ -28,10 +29,10 @@ class _EmailAddress(msgspec.Struct, forbid_unknown_fields=True):
     name: str | None = None
 
 
-async def load_identities(tx: Tx) -> dict[str, dict[str, Any]]:
+async def load_identities(reader: StoreReader) -> dict[str, dict[str, Any]]:
     """id -> Identity, all of the account."""
-    rows = await tx.store.load_objects("Identity", None)
-    return {row.id: msgspec.json.decode(row.data) for row in rows}
+    rows = await reader.load_objects("Identity", None)
+    return {str(row.id): msgspec.json.decode(row.data) for row in rows}
 
 
 async def apply_default_identity(tx: Tx, email: str, name: str = "") -> str:
@@ -39,7 +40,7 @@ async def apply_default_identity(tx: Tx, email: str, name: str = "") -> str:
 
     Called when a mailbox is connected. It cannot be destroyed by a device.
     """
-    for id, known in (await load_identities(tx)).items():
+    for id, known in (await load_identities(tx.store)).items():
         if fold_address(known["email"]) == fold_address(email) and not known["mayDelete"]:
             return id
     identity: dict[str, Any] = {
@@ -90,7 +91,7 @@ async def _check_email(context: SetContext, email: str) -> None:
         # The provider has the last word on what its user may write as; we cannot know aliases.
         return
     own = [context.access.account.name]
-    own += [known["email"] for known in (await load_identities(context.tx)).values()]
+    own += [known["email"] for known in (await load_identities(context.tx.store)).values()]
     if not any(speaks_for(mine, email) for mine in own):
         raise SetError(
             "forbiddenFrom", "a new address needs the right to administer this account", ["email"]

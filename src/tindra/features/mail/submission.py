@@ -192,7 +192,7 @@ class SubmissionWriter:
         """
         if "send" not in context.access.rights:
             raise SetError("forbiddenToSend", "this needs the right to send in the account")
-        identities = await load_identities(context.tx)
+        identities = await load_identities(context.tx.store)
         outgoing, identity_id = await _check_references(context, obj, identities)
         own = [identity["email"] for identity in identities.values()]
         envelope = _decide_envelope(obj, outgoing, identities[identity_id]["email"], own)

@@ -7,12 +7,9 @@ return path, and nothing is filed. Source: RFC 8621 s8, RFC 3834, RFC 5230
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from tindra.base.ids import encode_base32
-from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.core.tx import Tx
 from tindra.features.mail.answering.memory import make_memory_id, remember
@@ -25,6 +22,7 @@ from tindra.features.mail.answering.vacation import (
     load_vacation,
     make_answer_text,
 )
+from tindra.features.mail.identity import load_identities
 from tindra.features.mail.writing.addresses import fold_address
 from tindra.model.mail import EmailRow
 from tindra.model.stored import BlobRow
@@ -51,12 +49,6 @@ class Answer(NamedTuple):
     to: Answerable
     memory_id: str
     again_ms: int
-
-
-async def load_identities(reader: StoreReader) -> dict[str, dict[str, Any]]:
-    """id -> Identity, all of the account."""
-    rows = await reader.load_objects("Identity", None)
-    return {str(row.id): msgspec.json.decode(row.data) for row in rows}
 
 
 async def make_answer(services: Services, arrived: Arrived, away: Away) -> Answer | None:

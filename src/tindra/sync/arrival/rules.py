@@ -24,6 +24,7 @@ from tindra.features.mail.answering.memory import is_remembered, make_memory_id,
 from tindra.features.mail.answering.message import AnswerText
 from tindra.features.mail.answering.rules import find_return_path
 from tindra.features.mail.answering.sending import Leaving, apply_leaving
+from tindra.features.mail.identity import load_identities
 from tindra.features.mail.writing.addresses import is_sendable, speaks_for
 from tindra.features.mail.writing.mailbox_set import is_mailbox_name
 from tindra.features.mail.writing.mailbox_tree import MailboxTree
@@ -36,7 +37,6 @@ from tindra.sync.arrival.away import (
     Away,
     VacationStep,
     apply_answer,
-    load_identities,
     make_answer,
 )
 from tindra.sync.arrival.runner import Arrived, Happenings, Step

@@ -192,11 +192,7 @@ class _Sender:
         resolved = self._context.resolve(given) if isinstance(given, str) else given
         self._identity_id = take_id({"identityId": resolved}, "identityId") or ""
 
-        async def read(reader: StoreReader) -> dict[str, dict[str, Any]]:
-            rows = await reader.load_objects("Identity", None)
-            return {str(row.id): msgspec.json.decode(row.data) for row in rows}
-
-        found = await self._services.store.read(self._account_id, read)
+        found = await self._services.store.read(self._account_id, load_identities)
         if self._identity_id not in found:
             raise MethodError("invalidArguments", "identityId names no Identity")
         self._identity = found[self._identity_id]
@@ -332,7 +328,7 @@ class _Sender:
         """Send each one whose Email is still there and was not answered meanwhile."""
         for key in ready:
             refused.pop(key, None)  # the store may try again
-        is_known = self._identity_id in await load_identities(tx)
+        is_known = self._identity_id in await load_identities(tx.store)
         for key, one in ready.items():
             try:
                 if not is_known:
