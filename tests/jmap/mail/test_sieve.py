@@ -434,3 +434,13 @@ async def test_a_script_that_an_older_version_took_is_told_of(
     found, left = await receive(post)
     assert (found["in"], left) == ({"inbox"}, [])
     assert await last_error(post, id) == "line 1: the extension 'old' is not known here"
+
+
+async def test_a_mailbox_is_found_however_its_name_is_composed(post: Post) -> None:
+    """Source: RFC 5198 s3"""
+    await post.world.add_mailbox("Caf\u00e9")
+    await use(post, 'fileinto :create "Cafe\u0301"; fileinto :create "Cafe\u0301/The\u0301";')
+    found, _ = await receive(post)
+    assert found["in"] == {"Caf\u00e9", "Th\u00e9"}
+    names = [one["name"] for one in await list_mailboxes(post)]
+    assert names.count("Caf\u00e9") == 1
