@@ -115,8 +115,8 @@ async def run_query_changes(
 
     The ids that may have moved are taken out and, where they still match, put in again at their
     new place; `upToId` shortens nothing, which the RFC allows. Cost: the result is read down to the
-    last of them, QUERY_REACH_IDS_MAX at most; as a whole, beside the loop and within what a query may
-    look at, where the plan cannot tell which of them are in it.
+    last of them, QUERY_REACH_IDS_MAX at most; as a whole, beside the loop and within what a query
+    may look at, where the plan cannot tell which of them are in it.
     Raises: MethodError cannotCalculateChanges, tooManyChanges and those of /query.
     Source: RFC 8620 s5.6
     """
