@@ -65,13 +65,15 @@ async def run_set(
         return answer, await writer.finish(run.context, answer)
 
     name = f"{datatype.name}/set"
+    done = None
     try:
-        (answer, implicit), states = await transact_in_state(
+        done, states = await transact_in_state(
             context.services, account_id, name, if_in_state, write
         )
-    except BaseException:
-        context.created_ids = known  # nothing was made after all
-        raise
+    finally:
+        if done is None:
+            context.created_ids = known  # nothing was made after all
+    answer, implicit = done
     return [(name, states | answer), *implicit]
 
 
