@@ -16,8 +16,8 @@ from tests.world import Backend, World
 from tindra.features.connect import Endpoint
 from tindra.model.blob import make_blob_id
 from tindra.outside.imap.provider import ImapProvider
-from tindra.sync.plan import make_keywords
 from tindra.sync.patience import Pace
+from tindra.sync.plan import make_keywords
 from tindra.wire.imap.utf7 import decode_mailbox, encode_mailbox
 
 Tls = Literal["implicit", "starttls", "none"]

@@ -14,8 +14,8 @@ from tindra.app.config import Settings, SettingsError
 from tindra.app.wiring import open_installation
 from tindra.base import limits
 from tindra.base.ids import AccountId
-from tindra.store.memory.secret_rows import MemorySecretRows
 from tindra.store.key_file import KeyMissing
+from tindra.store.memory.secret_rows import MemorySecretRows
 from tindra.store.vault import Vault
 from tindra.wire.html.sanitise import sanitise_html
 from tindra.wire.jmap.request import RequestSyntaxError, parse_json

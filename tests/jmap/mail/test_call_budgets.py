@@ -128,7 +128,8 @@ async def test_get_refuses_bodies_of_too_many_large_messages(world: World) -> No
 MIXED = (
     "Subject: mixed\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
     "--b\r\nContent-Type: text/plain\r\nX-Part: one\r\n\r\nHello\r\n"
-    "--b\r\nContent-Type: image/png\r\nContent-Disposition: attachment\r\nX-Part: two\r\n\r\n{image}\r\n"
+    "--b\r\nContent-Type: image/png\r\nContent-Disposition: attachment\r\nX-Part: two\r\n"
+    "\r\n{image}\r\n"
     "--b\r\nContent-Type: text/html\r\nX-Part: three\r\n\r\n<p>Bye</p>\r\n--b--\r\n"
 )
 

@@ -597,7 +597,7 @@ async def test_an_email_moves_by_patch_and_by_whole_value(world: World) -> None:
     [
         ({"subject": "New"}, "invalidProperties", ["subject"]),
         ({"nothing": 1}, "invalidProperties", ["nothing"]),
-        ({"from/0/name": "x"}, "invalidProperties", ["from/0/name"]),
+        ({"from/0/name": "x"}, "invalidPatch", None),
         ({"receivedAt": "2020-01-01T00:00:00Z"}, "invalidProperties", ["receivedAt"]),
         ({"keywords/a b": True}, "invalidProperties", ["keywords"]),
         ({"keywords/$seen": False}, "invalidProperties", ["keywords"]),

@@ -247,13 +247,16 @@ def _split_patch(patch: dict[str, Any]) -> _SplitPatch:
     for path, value in patch.items():
         head, slash, rest = path.partition("/")
         if head not in ("keywords", "mailboxIds"):
-            split.others[path] = value
+            if slash:
+                raise SetError("invalidPatch", f"{path[:60]!r} leads inside what is given whole")
+            split.others[_parse_name(path)] = value
         elif not slash:
             split.whole[head] = value
         else:
+            name = _parse_name(rest)
             if value is not True and value is not None:
                 raise SetError("invalidProperties", "set with true, removed with null", [head])
-            split.single.setdefault(head, {})[_parse_name(rest)] = value is True
+            split.single.setdefault(head, {})[name] = value is True
     both = split.whole.keys() & split.single.keys()
     if both:
         raise SetError("invalidPatch", f"{sorted(both)[0]} is set as a whole and in part")
