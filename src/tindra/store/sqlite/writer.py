@@ -102,14 +102,18 @@ class Writer:
 
     # -- on the writer thread ---------------------------------------------------------------------
     def _run(self) -> None:
-        is_open = True
-        while is_open:
-            jobs = [self._queue.get()]
-            while len(jobs) < GROUP_COMMIT_TXS_MAX and not self._queue.empty():
-                jobs.append(self._queue.get())
-            is_open = None not in jobs
-            self._commit([job for job in jobs if job is not None])
+        while self._run_next():
+            # Nothing of a job is held while the next one is waited for: it may be a large message.
+            pass
         self._conn.close()
+
+    def _run_next(self) -> bool:
+        """Wait for jobs and commit them; False when there will be no more."""
+        jobs = [self._queue.get()]
+        while len(jobs) < GROUP_COMMIT_TXS_MAX and not self._queue.empty():
+            jobs.append(self._queue.get())
+        self._commit([job for job in jobs if job is not None])
+        return None not in jobs
 
     def _commit(self, jobs: list[_Job]) -> None:
         if not jobs:
