@@ -45,6 +45,7 @@ _PROPERTIES: dict[str, list[str]] = {
 }
 Backend = Literal["memory", "sqlite"]
 Call = tuple[str, dict[str, Any], str]
+_PAGE = {"maxChanges": 7}
 
 
 def raise_report(where: str, error: BaseException) -> str:
@@ -134,7 +135,9 @@ class World:
         self.devices.append(Device(self))
         for device in self.devices:
             await device.sync()
-            assert device.objects == await self.load_all(), "a device did not converge"
+        everything = await self.load_all()
+        for device in self.devices:
+            assert device.objects == everything, "a device did not converge"
         for account_id in self.caller.accounts:
             await self.services.store.check_invariants(account_id)
 
@@ -154,14 +157,19 @@ class World:
 
     async def load_all(self) -> dict[str, dict[str, Any]]:
         """Every object of every type, by /get."""
-        return {name: await self.load_type(name) for name in self.list_places()}
+        return await self._load(self.list_places())
 
     async def load_type(self, name: str) -> dict[str, Any]:
         """Every object of a type, by /get."""
-        call = [f"{name}/get", {"accountId": self.list_places()[name]} | _wanted(name), "0"]
-        [[answered, result, _]] = (await self.raw_request([call]))["methodResponses"]
-        assert answered == f"{name}/get", result
-        return {obj["id"]: obj for obj in result["list"]}
+        return (await self._load({name: self.list_places()[name]}))[name]
+
+    async def _load(self, places: dict[str, AccountId]) -> dict[str, dict[str, Any]]:
+        calls = [[f"{n}/get", {"accountId": id} | _wanted(n), n] for n, id in places.items()]
+        found = {}
+        for answered, result, name in (await self.raw_request(calls))["methodResponses"]:
+            assert answered == f"{name}/get", result
+            found[name] = {obj["id"]: obj for obj in result["list"]}
+        return found
 
 
 def _wanted(name: str) -> dict[str, Any]:
@@ -179,25 +187,43 @@ class Device:
 
     async def sync(self) -> None:
         """Catch up with every type, in pages small enough that paging is always exercised."""
-        for name in self._world.list_places():
+        places = self._world.list_places()
+        for name in places:
             if name not in self.objects:
                 is_single = name in _SINGLETONS
                 self.objects[name] = await self._world.load_type(name) if is_single else {}
                 self._states[name] = "0"
-            while await self._sync_page(name):
-                pass
+        names = list(places)
+        while names:
+            names = await self._sync_page({name: places[name] for name in names})
 
-    async def _sync_page(self, name: str) -> bool:
-        account_id = self._world.list_places()[name]
-        arguments = {
-            "accountId": account_id,
-            "sinceState": self._states[name],
-            "maxChanges": 7,
-        }
-        answer = await self._world.raw_request([[f"{name}/changes", arguments, "0"]])
-        [[answered, changes, _]] = answer["methodResponses"]
-        assert answered == f"{name}/changes", changes
-        wanted = [*changes["created"], *changes["updated"]]
+    async def _sync_page(self, places: dict[str, AccountId]) -> list[str]:
+        """One page of each of these types; gives those that have more."""
+        calls = [
+            [f"{name}/changes", {"accountId": id, "sinceState": self._states[name]} | _PAGE, name]
+            for name, id in places.items()
+        ]
+        answer = await self._world.raw_request(calls)
+        gets: list[Any] = []
+        more: list[str] = []
+        for answered, changes, name in answer["methodResponses"]:
+            assert answered == f"{name}/changes", changes
+            self._check_page(name, changes)
+            wanted = [*changes["created"], *changes["updated"]]
+            if wanted:
+                get = {"accountId": places[name], "ids": wanted} | _wanted(name)
+                gets.append([f"{name}/get", get, name])
+            if changes["hasMoreChanges"]:
+                more.append(name)
+            self._states[name] = changes["newState"]
+        if gets:
+            for answered, result, name in (await self._world.raw_request(gets))["methodResponses"]:
+                assert answered == f"{name}/get", result
+                self.objects[name].update({obj["id"]: obj for obj in result["list"]})
+        return more
+
+    def _check_page(self, name: str, changes: dict[str, Any]) -> None:
+        """What is told fits with what was told before; what is destroyed goes."""
         # Inside of a paging nobody knows whether an earlier page was made before or after the end
         # of what was made and destroyed meanwhile; RFC 8620 s5.2 lets it be told as destroyed.
         is_paging = "." in self._states[name]
@@ -206,13 +232,6 @@ class Device:
             assert is_known or is_paging, f"{name} {id} destroyed, but never told of"
         for id in changes["created"]:
             assert id not in self.objects[name], f"{name} {id} created twice"
-        get = {"accountId": account_id, "ids": wanted} | _wanted(name)
-        answer = await self._world.raw_request([[f"{name}/get", get, "0"]])
-        [[answered, result, _]] = answer["methodResponses"]
-        assert answered == f"{name}/get", result
-        self.objects[name].update({obj["id"]: obj for obj in result["list"]})
-        self._states[name] = changes["newState"]
-        return bool(changes["hasMoreChanges"])
 
 
 async def make_services(backend: Backend, folder: Path, registry: Registry) -> Services:
