@@ -22,6 +22,7 @@ from tindra.app.demo.provider import DemoProvider
 from tindra.app.mirrors import Mirrors
 from tindra.app.system import SystemClock
 from tindra.app.wiring import make_registry
+from tindra.base.ids import AccountId
 from tindra.core.ports import StoreReader
 from tindra.core.services import Services
 from tindra.features.connect import Endpoint, load_connections
@@ -59,7 +60,10 @@ class PatientDevice(Device):
     """A device that is not surprised by the end of an Email it never heard of: one that was made,
     changed and destroyed while it read /changes page by page. Source: RFC 8620 s5.2 (SHOULD)"""
 
-    async def _sync_page(self, name: str) -> bool:
+    async def _sync_page(self, places: dict[str, AccountId]) -> list[str]:
+        return [name for name in places if await self._sync_type(name)]
+
+    async def _sync_type(self, name: str) -> bool:
         arguments = {"sinceState": self._states[name], "maxChanges": 50}
         [[_, changes, _], [_, made, _], [_, updated, _]] = await self._ask(
             [f"{name}/changes", arguments, "0"],
