@@ -76,7 +76,7 @@ async def _insert(tx: StoreTx, first: int, size: int) -> None:
     await tx.reserve_doc_counters(size)
     for row, _ in rows:
         await tx.put_blob(BlobRow(row.blob_id, row.size, None, row.received_ms))
-    await tx.insert_emails(rows, is_delivery=False)
+    await tx.insert_emails(rows)
     threads: dict[ThreadId, list[EmailRow]] = {}
     for row, _ in rows:
         threads.setdefault(row.thread_id, []).append(row)

@@ -230,15 +230,14 @@ def _subtract(
     return found
 
 
-async def deliver(tx: StoreTx, drafts: Sequence[Draft], is_delivery: bool = True) -> list[EmailRow]:
+async def deliver(tx: StoreTx, drafts: Sequence[Draft]) -> list[EmailRow]:
     """Insert Emails with all that belongs to them."""
     emails = [make_email(draft) for draft in drafts]
 
     async def change() -> None:
         for email in emails:
             await tx.put_blob(BlobRow(email.blob_id, email.size, None, NOW_MS))
-        rows = [(email, content_of(email)) for email in emails]
-        await tx.insert_emails(rows, is_delivery=is_delivery)
+        await tx.insert_emails([(email, content_of(email)) for email in emails])
 
     await rewrite(tx, (email.thread_id for email in emails), change)
     return emails

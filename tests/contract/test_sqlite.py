@@ -568,9 +568,7 @@ async def test_a_query_that_looks_at_too_much_is_refused(
         await stores.write(put_mailboxes)
         await stores.write(lambda tx: deliver(tx, [Draft(n, received_s=n) for n in range(5)]))
         rows = [make_email(Draft(n, thread=f"t{n}", received_s=n)) for n in range(100, 400)]
-        await stores.write(
-            lambda tx: tx.insert_emails([(row, content_of(row)) for row in rows], is_delivery=False)
-        )
+        await stores.write(lambda tx: tx.insert_emails([(row, content_of(row)) for row in rows]))
         everything = EmailQuery(sort=(EmailSort("size"),))
         with pytest.raises(MethodError, match="unsupportedFilter"):
             await stores.read(lambda r: r.query_emails(everything, 10, False))

@@ -257,6 +257,3 @@ async def test_delivery_has_a_state_of_its_own(stores: Stores) -> None:
     assert "EmailDelivery" not in info.states
     states = await stores.read(lambda r: r.load_states())
     assert (states["EmailDelivery"], states["Email"]) == (1, 2)
-    info = await stores.commit(lambda tx: deliver(tx, [Draft(2)], is_delivery=False))
-    assert "Email" in info.states
-    assert "EmailDelivery" not in info.states

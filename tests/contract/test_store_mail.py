@@ -128,9 +128,7 @@ async def test_one_content_is_one_email(stores: Stores) -> None:
     await _fill(stores, Draft(1))
     twin = make_email(Draft(2, more={"blob_id": "b1"}))
     with pytest.raises(Conflict):
-        await stores.write(
-            lambda tx: tx.insert_emails([(twin, content_of(twin))], is_delivery=True)
-        )
+        await stores.write(lambda tx: tx.insert_emails([(twin, content_of(twin))]))
     await stores.store.check_invariants(ACCOUNT)
 
 
@@ -285,7 +283,7 @@ async def _break_thread(tx: StoreTx) -> None:
 
 async def _break_blob(tx: StoreTx) -> None:
     email = make_email(Draft(5, thread="t1"))
-    await tx.insert_emails([(email, content_of(email))], is_delivery=False)
+    await tx.insert_emails([(email, content_of(email))])
 
 
 async def _break_order(tx: StoreTx) -> None:

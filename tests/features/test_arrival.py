@@ -11,12 +11,11 @@ import pytest
 from tests.arrival_fixture import DAY_MS, Post
 from tests.jmap.mail_fixture import make_raw
 from tests.world import World
-from tindra.base.limits import MAIL_RECENT_MS
 from tindra.core.errors import Unavailable
 from tindra.core.tx import Tx, transact
 from tindra.model.mail import EmailRow
 from tindra.sync.arrival.away import VacationStep
-from tindra.sync.arrival.runner import TRIES_MAX, Arrived, GivenUp, Happenings
+from tindra.sync.arrival.runner import RECENT_MS, TRIES_MAX, Arrived, GivenUp, Happenings
 
 
 class Counting:
@@ -89,7 +88,7 @@ async def test_nobody_who_wants_nothing_has_an_intent(post: Post) -> None:
         {"origin": "system"},
         {"mailbox": "junk"},
         {"mailbox": "archive"},
-        {"ago_ms": MAIL_RECENT_MS + 1000},
+        {"ago_ms": RECENT_MS + 1000},
         {"ago_ms": -2 * DAY_MS},
         {"ago_ms": 2000},
     ],
@@ -100,8 +99,8 @@ async def test_what_is_no_new_mail(post: Post, how: dict[str, Any]) -> None:
 
 
 async def test_an_outage_over_a_weekend_is_made_up_for(post: Post, step: Counting) -> None:
-    post.world.clock.advance(MAIL_RECENT_MS)
-    id = await post.arrive(ago_ms=MAIL_RECENT_MS - 1000)
+    post.world.clock.advance(RECENT_MS)
+    id = await post.arrive(ago_ms=RECENT_MS - 1000)
     await post.turn()
     assert step.applied == [id]
 
@@ -202,13 +201,3 @@ async def test_what_breaks_in_the_middle_leaves_no_half_effect(post: Post, step:
     assert len(await post.turn(DAY_MS)) == 1
     assert step.applied == [id]
     assert len((await post.world.call("EmailSubmission/get", ids=None))["list"]) == 1
-
-
-async def test_mail_of_the_past_and_what_devices_put_there_is_no_delivery(post: Post) -> None:
-    told = post.world.commits
-    await post.arrive(make_raw("Old", "old@x"), ago_ms=MAIL_RECENT_MS + 1000)
-    await post.world.add_email(post.mailboxes["inbox"], make_raw("Imported", "imported@x"))
-    assert sum("Email" in info.states for info in told) >= 2
-    assert not [info for info in told if "EmailDelivery" in info.states]
-    await post.arrive()
-    assert "EmailDelivery" in told[-1].states

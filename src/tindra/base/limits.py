@@ -95,8 +95,6 @@ PRINCIPALS_MAX: Final = 5000
 # --- storage --------------------------------------------------------------------------------------
 BLOB_INLINE_BYTES_MAX: Final = 64 * KIB
 """Smaller blobs live in the database: a file with its own fsync costs eleven times a commit."""
-MAIL_RECENT_MS: Final = 3 * 24 * 3600 * 1000
-"""Mail received longer ago is no news any more: an outage over a weekend is made up for."""
 CHANGE_LOG_KEPT_MS: Final = 30 * 24 * 3600 * 1000
 """The change log reaches back so far at least; older tombstones are forgotten once a day."""
 GROUP_COMMIT_TXS_MAX: Final = 64

@@ -199,13 +199,8 @@ class StoreTx(StoreReader, Protocol):
     async def reserve_doc_counters(self, count: int) -> int:
         """The first of `count` numbers that this account never used before (see make_doc_id)."""
 
-    async def insert_emails(
-        self, rows: Sequence[tuple[EmailRow, EmailContent]], *, is_delivery: bool
-    ) -> None:
-        """Add Emails; a delivery has a state of its own (RFC 8621 s1.5).
-
-        Raises: Conflict when one with the same blob exists.
-        """
+    async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
+        """Add Emails. Raises Conflict when one with the same blob exists."""
 
     async def update_emails(self, rows: Sequence[tuple[EmailRow, EmailRow]]) -> None:
         """Replace (before, after): only mailbox_ids and keywords may differ."""

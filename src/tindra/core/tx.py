@@ -116,11 +116,8 @@ class Tx:
         await self.store.add_mailbox_counts(deltas)
 
     async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
-        """Add Emails with their immutable JSON. New mail from the provider is a delivery, of which
-        devices may want to hear alone; what is fetched of the past is none."""
-        since_ms = self.clock.now_ms() - limits.MAIL_RECENT_MS
-        is_new = self.origin == "provider" and any(row.received_ms >= since_ms for row, _ in rows)
-        await self.store.insert_emails(rows, is_delivery=is_new)
+        """Add Emails with their immutable JSON."""
+        await self.store.insert_emails(rows)
         self._changes.extend(Change("Email", row.id, None, row) for row, _ in rows)
 
     async def update_emails(

@@ -140,13 +140,11 @@ class MemoryTx(MemoryReader):
         self._state.doc_counter += count
         return self._state.doc_counter - count
 
-    async def insert_emails(
-        self, rows: Sequence[tuple[EmailRow, EmailContent]], *, is_delivery: bool
-    ) -> None:
+    async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
         """Add Emails. Raises: Conflict when one with the same blob exists."""
         if not rows:
             return
-        self._types.update(("Email", "EmailDelivery") if is_delivery else ("Email",))
+        self._types.update(("Email", "EmailDelivery"))
         blob_ids = {email.blob_id for email in self._state.emails.values()}
         for row, content in rows:
             if row.doc_id in self._state.emails or row.blob_id in blob_ids:

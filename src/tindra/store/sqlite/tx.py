@@ -215,14 +215,12 @@ class SqliteTx(SqliteReader):
         ).get
         return first
 
-    async def insert_emails(
-        self, rows: Sequence[tuple[EmailRow, EmailContent]], *, is_delivery: bool
-    ) -> None:
+    async def insert_emails(self, rows: Sequence[tuple[EmailRow, EmailContent]]) -> None:
         """Add Emails. Raises: Conflict when one with the same blob exists."""
         if not rows:
             return
         account, modseq = self.account_id, self.modseq
-        self._types.update(("Email", "EmailDelivery") if is_delivery else ("Email",))
+        self._types.update(("Email", "EmailDelivery"))
         try:
             self._run_many(_INSERT_EMAIL, [email_values(account, row, modseq) for row, _ in rows])
         except apsw.ConstraintError as error:

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from tindra.base.ids import AccountId
-from tindra.base.limits import MAIL_RECENT_MS
 from tindra.core.datatype import Feature
 from tindra.core.errors import StoreError
 from tindra.core.ports import StoreReader
@@ -31,6 +30,8 @@ TOPIC: Final = "arrival"
 """Of the outbox rows; their key is the Email id, they carry nothing else."""
 ROWS_PER_TURN_MAX: Final = 50
 """Intents taken in one turn; what is left is due at once in the next."""
+RECENT_MS: Final = 3 * 24 * 3600 * 1000
+"""Mail received longer ago is no news any more: an outage over a weekend is made up for."""
 AHEAD_MS: Final = 24 * 3600 * 1000
 """Mail from so far in the future has a wrong time, which says nothing of when it came."""
 TRIES_MAX: Final = 5
@@ -103,7 +104,7 @@ async def note_arrivals(tx: Tx, changes: list[Change]) -> None:
         return
     now_ms = tx.clock.now_ms()
     inbox = {row.id for row in await tx.store.load_mailboxes() if row.role == "inbox"}
-    since = max(since, now_ms - MAIL_RECENT_MS) // 1000 * 1000
+    since = max(since, now_ms - RECENT_MS) // 1000 * 1000
     for email in fresh:
         is_new = since <= email.received_ms <= now_ms + AHEAD_MS
         if is_new and not inbox.isdisjoint(email.mailbox_ids) and "$draft" not in email.keywords:
@@ -190,7 +191,7 @@ class ArrivalRunner:
             head = read_head(raw)
             # Another program may have copied old mail here, which gives it a new time.
             passed_ms = head.received_ms
-            is_old = passed_ms is not None and passed_ms < email.received_ms - MAIL_RECENT_MS
+            is_old = passed_ms is not None and passed_ms < email.received_ms - RECENT_MS
             return None if is_old else Arrived(account_id, email, raw, head)
         return None
 
