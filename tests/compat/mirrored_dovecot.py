@@ -68,6 +68,14 @@ class OtherClient:
 
     def hold(self) -> dict[str, list[tuple[int, tuple[str, ...], bytes]]]:
         """Everything: path -> (uid, keywords, octets)."""
+        while True:
+            try:
+                return self._hold()
+            except imaplib.IMAP4.abort as error:  # a folder went while it was read: look again
+                if "deleted under us" not in str(error):
+                    raise
+
+    def _hold(self) -> dict[str, list[tuple[int, tuple[str, ...], bytes]]]:
         found = {}
         with self._connect() as client:
             _, listed = client.list()
