@@ -53,7 +53,27 @@ def raise_report(where: str, error: BaseException) -> str:
     raise AssertionError(f"unexpected error in {where}") from error
 
 
-class World:
+class Asking:
+    """Somebody who makes one method call at a time."""
+
+    async def calls(self, calls: list[Any]) -> list[Any]:
+        """Method calls on the account; gives the responses."""
+        raise NotImplementedError
+
+    async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """One method call that must succeed; gives its arguments."""
+        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
+        assert answered == name, result
+        return dict(result)
+
+    async def fail(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """One method call that must be refused; gives the error."""
+        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
+        assert answered == "error", result
+        return dict(result)
+
+
+class World(Asking):
     """One server, one user, one mailbox account (and what a test adds)."""
 
     def __init__(self, services: Services, registry: Registry, caller: Caller) -> None:
@@ -82,28 +102,28 @@ class World:
         return answer
 
     async def raw_request(
-        self, calls: list[Any], using: list[str] | None = None, **envelope: Any
+        self,
+        calls: list[Any],
+        using: list[str] | None = None,
+        caller: Caller | None = None,
+        **envelope: Any,
     ) -> dict[str, Any]:
-        """One API request that wakes no device."""
+        """One API request that wakes no device.
+
+        Args:
+            caller: who asks, if somebody else.
+        """
         capabilities = list(self.registry.capabilities) if using is None else using
         body = msgspec.json.encode({"using": capabilities, "methodCalls": calls} | envelope)
         answer = await run_request(
-            self.registry, self.services, self.caller, parse_request(body), raise_report
+            self.registry,
+            self.services,
+            self.caller if caller is None else caller,
+            parse_request(body),
+            raise_report,
         )
         decoded: dict[str, Any] = msgspec.json.decode(encode_response(answer, "s"))
         return decoded
-
-    async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """One method call that must succeed; gives its arguments."""
-        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
-        assert answered == name, result
-        return dict(result)
-
-    async def fail(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """One method call that must be refused; gives the error."""
-        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
-        assert answered == "error", result
-        return dict(result)
 
     async def calls(self, calls: list[Any]) -> list[Any]:
         """Method calls on the account; gives the responses."""

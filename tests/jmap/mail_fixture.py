@@ -18,6 +18,21 @@ TEXT = {"partId": "t", "type": "text/plain"}
 HTML = {"partId": "h", "type": "text/html"}
 VALUES = {"t": {"value": "Hello\nworld\n"}, "h": {"value": "<p>Hello</p>"}}
 
+CONVENIENCE = {
+    "messageId": "header:Message-ID:asMessageIds",
+    "inReplyTo": "header:In-Reply-To:asMessageIds",
+    "references": "header:References:asMessageIds",
+    "sender": "header:Sender:asAddresses",
+    "from": "header:From:asAddresses",
+    "to": "header:To:asAddresses",
+    "cc": "header:Cc:asAddresses",
+    "bcc": "header:Bcc:asAddresses",
+    "replyTo": "header:Reply-To:asAddresses",
+    "subject": "header:Subject:asText",
+    "sentAt": "header:Date:asDate",
+}
+"""Source: RFC 8621 s4.1.3"""
+
 
 def make_raw(
     subject: str = "Hello", message_id: str = "one@fjord.test", body: str = "Hi.\r\n", **fields: str
@@ -66,6 +81,14 @@ async def refuse(world: World, mailbox_id: str, **properties: Any) -> dict[str, 
     made = await create(world, mailbox_id, **properties)
     assert made["created"] is None, made
     return dict(made["notCreated"]["k"])
+
+
+async def check_named(world: World, wrong: dict[str, Any], named: list[str]) -> None:
+    """An Email with these properties is refused, and just these are named."""
+    inbox = await world.add_mailbox("Inbox")
+    error = await refuse(world, inbox, **({"bodyValues": VALUES} | wrong))
+    assert error["type"] == "invalidProperties"
+    assert sorted(error["properties"]) == named
 
 
 async def get_email(world: World, id: str, *properties: str, **arguments: Any) -> dict[str, Any]:

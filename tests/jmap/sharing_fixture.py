@@ -11,13 +11,11 @@ from typing import Any
 
 import msgspec
 
-from tests.world import World, raise_report
+from tests.world import Asking, World
 from tindra.base.ids import AccountId, UserId
 from tindra.core.access import Caller, load_caller
-from tindra.core.dispatch import encode_response, run_request
 from tindra.core.ports import StoreTx
 from tindra.model.account import ALL_RIGHTS, Account, Grant, User
-from tindra.wire.jmap.request import parse_request
 
 READ = {"mayReadItems": True}
 EVERYTHING = dict.fromkeys(
@@ -71,7 +69,7 @@ async def _drop_timer(tx: StoreTx, kind: str, key: str) -> None:
     await tx.delete_timer(kind, key)
 
 
-class Person:
+class Person(Asking):
     """Somebody else, who asks as themselves; their grants are read anew for every request."""
 
     def __init__(self, world: World, user: User) -> None:
@@ -86,28 +84,10 @@ class Person:
 
     async def calls(self, calls: list[Any], caller: Caller | None = None) -> list[Any]:
         """Method calls; gives the responses."""
-        world = self.world
         filled = [[n, {"accountId": self.account_id} | a, i] for n, a, i in calls]
-        using = list(world.registry.capabilities)
-        body = msgspec.json.encode({"using": using, "methodCalls": filled})
         caller = await self.load_caller() if caller is None else caller
-        answer = await run_request(
-            world.registry, world.services, caller, parse_request(body), raise_report
-        )
-        decoded: dict[str, Any] = msgspec.json.decode(encode_response(answer, "s"))
-        return list(decoded["methodResponses"])
-
-    async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """One method call that must succeed; gives its arguments."""
-        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
-        assert answered == name, result
-        return dict(result)
-
-    async def fail(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """One method call that must be refused; gives the error."""
-        [[answered, result, _], *_] = await self.calls([[name, arguments, "0"]])
-        assert answered == "error", result
-        return dict(result)
+        answer = await self.world.raw_request(filled, caller=caller)
+        return list(answer["methodResponses"])
 
     async def get(self, name: str, ids: list[str] | None = None) -> dict[str, dict[str, Any]]:
         """Objects of a type by id."""

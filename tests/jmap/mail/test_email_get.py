@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.jmap.mail_fixture import get_email, make_raw
+from tests.jmap.mail_fixture import CONVENIENCE, get_email, make_raw
 from tests.world import World
 from tindra.core.blob_parts import load_blob
 from tindra.features.mail import email_get
@@ -263,23 +263,10 @@ async def test_what_is_no_header_property_is_refused(world: World, name: str) ->
 
 
 async def test_the_simple_properties_equal_their_header_forms(world: World) -> None:
-    same = {
-        "messageId": "header:Message-ID:asMessageIds",
-        "inReplyTo": "header:In-Reply-To:asMessageIds",
-        "references": "header:References:asMessageIds",
-        "sender": "header:Sender:asAddresses",
-        "from": "header:From:asAddresses",
-        "to": "header:To:asAddresses",
-        "cc": "header:Cc:asAddresses",
-        "bcc": "header:Bcc:asAddresses",
-        "replyTo": "header:Reply-To:asAddresses",
-        "subject": "header:Subject:asText",
-        "sentAt": "header:Date:asDate",
-    }
     doubled = HEADERS.replace("Subject:", "Subject: first\nsender: s@x\nCC: a@x\nSubject:")
     for text in (HEADERS, doubled, "X: 1\n\nno fields", "From:\nDate: never\nTo: ,;\n\n"):
-        email = await get_email(world, await add(world, text), *same, *same.values())
-        for name, header in same.items():
+        email = await get_email(world, await add(world, text), *CONVENIENCE, *CONVENIENCE.values())
+        for name, header in CONVENIENCE.items():
             assert email[name] == email[header], (name, text)
 
 

@@ -17,6 +17,7 @@ from tests.jmap.mail_fixture import (
     TEXT,
     VALUES,
     add_foreign_account,
+    check_named,
     create,
     create_email,
     get_email,
@@ -419,10 +420,7 @@ async def test_every_header_form_can_be_set(world: World, name: str, value: Any)
 async def test_a_property_that_breaks_a_rule_is_named(
     world: World, wrong: dict[str, Any], named: list[str]
 ) -> None:
-    inbox = await world.add_mailbox("Inbox")
-    error = await refuse(world, inbox, **({"bodyValues": VALUES} | wrong))
-    assert error["type"] == "invalidProperties"
-    assert sorted(error["properties"]) == named
+    await check_named(world, wrong, named)
 
 
 async def test_everything_that_is_wrong_is_named_at_once(world: World) -> None:

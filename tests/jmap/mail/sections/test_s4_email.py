@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.jmap.mail_fixture import (
+    CONVENIENCE,
     HTML,
     TEXT,
-    VALUES,
+    check_named,
     create_email,
     get_email,
     make_raw,
@@ -23,20 +24,6 @@ from tests.world import World
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 METADATA = ["id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt"]
-CONVENIENCE = {
-    "messageId": "header:Message-ID:asMessageIds",
-    "inReplyTo": "header:In-Reply-To:asMessageIds",
-    "references": "header:References:asMessageIds",
-    "sender": "header:Sender:asAddresses",
-    "from": "header:From:asAddresses",
-    "to": "header:To:asAddresses",
-    "cc": "header:Cc:asAddresses",
-    "bcc": "header:Bcc:asAddresses",
-    "replyTo": "header:Reply-To:asAddresses",
-    "subject": "header:Subject:asText",
-    "sentAt": "header:Date:asDate",
-}
-"""Source: RFC 8621 s4.1.3"""
 BODY = ["hasAttachment", "preview", "bodyValues", "textBody", "htmlBody", "attachments"]
 
 # -- get (RFC 8621 s4.1.3, s4.2) ------------------------------------------------------------------
@@ -205,10 +192,7 @@ DISPOSITION = "header:Content-Disposition"
 async def test_what_a_new_email_may_not_have_is_named(
     world: World, wrong: dict[str, Any], named: list[str]
 ) -> None:
-    inbox = await world.add_mailbox("Inbox")
-    error = await refuse(world, inbox, **({"bodyValues": VALUES} | wrong))
-    assert error["type"] == "invalidProperties"
-    assert sorted(error["properties"]) == named
+    await check_named(world, wrong, named)
 
 
 async def test_a_name_said_twice_alike_is_one_name(world: World) -> None:
