@@ -15,6 +15,7 @@ import pytest
 from tests.server.world import BASIC, MAIL, World
 from tindra.server import connection as connection_module
 from tindra.server import run as run_module
+from tindra.server import slow_reader
 from tindra.server.run import bind, make_loop, raise_file_limit, serve
 
 ECHO = msgspec.json.encode(
@@ -430,7 +431,7 @@ def test_a_body_that_nobody_reads_is_not_taken_for_ever(monkeypatch: pytest.Monk
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "WRITE_STALL_S", 0.1)
+    monkeypatch.setattr(slow_reader, "WRITE_STALL_S", 0.1)
     monkeypatch.setattr(run_module, "SWEEP_S", 0.05)
 
     async def test() -> None:

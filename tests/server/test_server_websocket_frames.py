@@ -21,7 +21,7 @@ from tests.server.test_server_websocket import TOKEN, echo, enable
 from tests.server.world import ADA, BASIC, MAIL
 from tindra.base import limits
 from tindra.server import run as run_module
-from tindra.server import socket_connection
+from tindra.server import slow_reader, socket_connection
 
 
 def mask(opcode: int, payload: bytes, fin: bool = True) -> bytes:
@@ -416,7 +416,7 @@ def test_a_client_that_hangs_up_in_any_way_is_forgotten() -> None:
 def test_a_client_that_reads_nothing_costs_bounded_memory_and_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(socket_connection, "WRITE_STALL_S", 0.3)
+    monkeypatch.setattr(slow_reader, "WRITE_STALL_S", 0.3)
     monkeypatch.setattr(run_module, "SWEEP_S", 0.05)
     held: list[int] = []
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tindra.server.slow_reader import SlowReader
 from tindra.server.socket_connection import BoundedSocket
 
 if TYPE_CHECKING:
@@ -28,13 +29,11 @@ BODY_STALL_S = 30.0
 DISCARD_S = 30.0
 """How long the rest of a body is read and thrown away after its answer was sent: closing at once
 would often destroy the answer on its way."""
-WRITE_STALL_S = 120.0
-"""A client that takes nothing of its answer for so long has gone."""
 SWEEP_S = 5.0
 """How exactly all these are kept."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(SlowReader, HttpToolsProtocol):
     """uvicorn's protocol, bounded."""
 
     _head_since: float | None = None
@@ -42,7 +41,6 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_in_body = False
     _body_progress_s = 0.0
     _discard_since: float | None = None
-    _stalled_since: float | None = None
     _head_bytes = 0
     _silent_bytes = 0
     """Octets taken since the parser last made something of them."""
@@ -121,21 +119,11 @@ class BoundedProtocol(HttpToolsProtocol):
             super().handle_websocket_upgrade()
 
     # -- flow ------------------------------------------------------------------------------------
-    def pause_writing(self) -> None:
-        """The client is slow to read."""
-        self._stalled_since = self.loop.time()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """It has read."""
-        self._stalled_since = None
-        super().resume_writing()
-
     def end_if_stalled(self, now_s: float) -> None:
         """Cut a connection that waited too long for its client."""
         if (
             (self._head_since is not None and now_s - self._head_since > HEAD_S)
-            or (self._stalled_since is not None and now_s - self._stalled_since > WRITE_STALL_S)
+            or self.is_gone(now_s)
             or (self._is_in_body and self._is_body_stalled(now_s))
         ):
             self.transport.abort()

@@ -16,6 +16,8 @@ from wsproto import events
 from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import CloseReason
 
+from tindra.server.slow_reader import SlowReader
+
 if TYPE_CHECKING:
     from uvicorn._types import WebSocketEvent
 
@@ -24,8 +26,6 @@ PING_AFTER_S = 45.0
 after a minute."""
 SILENT_S_MAX = 100.0
 """A client that sends nothing for so long, not even an answer to a ping, has gone."""
-WRITE_STALL_S = 120.0
-"""A client that takes nothing of what it is sent for so long has gone."""
 FAREWELL_S = 5.0
 """How long a client may take to answer a close. Meanwhile what it sends is thrown away: closing
 the line at once would often destroy our close frame on its way."""
@@ -35,7 +35,7 @@ QUEUED_MESSAGES_MAX = 16
 """Whole messages that wait for their turn; more stay octets, a fiftieth of the memory."""
 
 
-class BoundedSocket(WSProtocol):
+class BoundedSocket(SlowReader, WSProtocol):
     """uvicorn's WebSocket protocol, bounded."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,7 +43,6 @@ class BoundedSocket(WSProtocol):
         self.close_timeout = FAREWELL_S
         self._heard_s = self.loop.time()
         self._is_pinged = False
-        self._stalled_since: float | None = None
         self._is_deaf = False
 
     # -- from the client -------------------------------------------------------------------------
@@ -108,20 +107,10 @@ class BoundedSocket(WSProtocol):
         super().handle_close(event)
 
     # -- to the client ---------------------------------------------------------------------------
-    def pause_writing(self) -> None:
-        """The client is slow to read."""
-        self._stalled_since = self.loop.time()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """It has read."""
-        self._stalled_since = None
-        super().resume_writing()
-
     def end_if_stalled(self, now_s: float) -> None:
         """Cut a socket that waited too long for its client, and ask one that is silent."""
         if self._stalled_since is not None:
-            if now_s - self._stalled_since > WRITE_STALL_S:
+            if self.is_gone(now_s):
                 self.transport.abort()
             return
         # While reading is paused it is us who keep the client waiting.
