@@ -326,28 +326,50 @@ def _decide_envelope(
     return check_envelope(given, own)
 
 
-def _make_object(
-    outgoing: _Outgoing, identity_id: str, envelope: dict[str, Any], send_ms: int
+class Content(NamedTuple):
+    """What an EmailSubmission sends."""
+
+    email_id: str
+    thread_id: str
+    blob_id: str
+    message_id: str
+    """Without angle brackets, so that reports on it find it; empty for a message of others."""
+
+
+def make_waiting(
+    content: Content,
+    identity_id: str,
+    envelope: dict[str, Any],
+    send_ms: int,
+    automatic: str = "",
 ) -> dict[str, Any]:
-    """Raises: SetError invalidProperties for an envelope with too much in it."""
-    row, head = outgoing
-    ids = as_message_ids(head.fields.get("message-id", [b""])[0]) if head else None
+    """An EmailSubmission as it is stored when nothing of it was sent yet."""
     waiting = make_status("250 2.0.0 Waiting to be sent", "queued")
-    obj: dict[str, Any] = {
+    return {
         "identityId": identity_id,
-        "emailId": row.id,
-        "threadId": row.thread_id,
+        "emailId": content.email_id,
+        "threadId": content.thread_id,
         "envelope": envelope,
         "sendAt": encode_utc_date(send_ms),
         "undoStatus": "pending",
         "deliveryStatus": {item["email"]: waiting for item in envelope["rcptTo"]},
         "dsnBlobIds": [],
         "mdnBlobIds": [],
-        "blobId": row.blob_id,
+        "blobId": content.blob_id,
         "sendState": "pending",
-        "messageId": ids[0] if ids else "",
-        "automatic": "",
+        "messageId": content.message_id,
+        "automatic": automatic,
     }
+
+
+def _make_object(
+    outgoing: _Outgoing, identity_id: str, envelope: dict[str, Any], send_ms: int
+) -> dict[str, Any]:
+    """Raises: SetError invalidProperties for an envelope with too much in it."""
+    row, head = outgoing
+    ids = as_message_ids(head.fields.get("message-id", [b""])[0]) if head else None
+    content = Content(row.id, row.thread_id, row.blob_id, ids[0] if ids else "")
+    obj = make_waiting(content, identity_id, envelope, send_ms)
     # Replies of the server and reports will come in; they must find room.
     room = len(envelope["rcptTo"]) * REPLY_BYTES_MAX + 2 * REPORTS_KEPT_MAX * _BLOB_ID_BYTES
     if len(msgspec.json.encode(obj)) + room > limits.OBJECT_BYTES_MAX:

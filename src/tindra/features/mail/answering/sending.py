@@ -15,13 +15,13 @@ from tindra.core.tx import Tx
 from tindra.features.mail.submission import (
     SUBMISSION_TYPE,
     TOPIC,
+    Content,
     cancel,
     drop_oldest,
-    make_status,
+    make_waiting,
 )
 from tindra.model.mail import encode_email_id, make_doc_id
 from tindra.model.stored import BlobRow
-from tindra.wire.jmap.date import encode_utc_date
 
 Kind = Literal["vacation", "redirect", "mdn"]
 
@@ -50,25 +50,12 @@ async def apply_leaving(tx: Tx, leaving: Leaving) -> str:
     now_ms = tx.clock.now_ms()
     email_id = encode_email_id(make_doc_id(now_ms, await tx.store.reserve_doc_counters(1)))
     recipients = (leaving.recipient, *leaving.others)
-    waiting = make_status("250 2.0.0 Waiting to be sent", "queued")
-    obj = {
-        "identityId": leaving.identity_id,
-        "emailId": email_id,
-        "threadId": leaving.thread_id,
-        "envelope": {
-            "mailFrom": {"email": leaving.mail_from, "parameters": None},
-            "rcptTo": [{"email": email, "parameters": None} for email in recipients],
-        },
-        "sendAt": encode_utc_date(now_ms),
-        "undoStatus": "pending",
-        "deliveryStatus": dict.fromkeys(recipients, waiting),
-        "dsnBlobIds": [],
-        "mdnBlobIds": [],
-        "blobId": leaving.blob.id,
-        "sendState": "pending",
-        "messageId": leaving.message_id,
-        "automatic": leaving.kind,
+    content = Content(email_id, leaving.thread_id, leaving.blob.id, leaving.message_id)
+    envelope = {
+        "mailFrom": {"email": leaving.mail_from, "parameters": None},
+        "rcptTo": [{"email": email, "parameters": None} for email in recipients],
     }
+    obj = make_waiting(content, leaving.identity_id, envelope, now_ms, leaving.kind)
     id = await tx.create("EmailSubmission", obj, SUBMISSION_TYPE.prefix)
     await tx.put_outbox(TOPIC, id)
     await drop_oldest(tx)
